@@ -1,0 +1,1 @@
+"""The one interface between everything above the database and the database."""

@@ -1,0 +1,226 @@
+"""`Client`: what the command line, the Python API, the launcher and the service are given.
+
+The contract stands here, once. `local.LocalClient` opens the store; other implementations
+speak to a server. Callers never know which they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from balsam.model.app import App
+from balsam.model.batch_job import BatchJob
+from balsam.model.graph import Kind
+from balsam.model.identity import JobIdentity
+from balsam.model.job import Job
+from balsam.model.query import Query
+from balsam.model.states import State
+from balsam.model.wire import (
+    Attempt,
+    Event,
+    LauncherInfo,
+    Lease,
+    LeaseRequest,
+    Outlook,
+    Refusal,
+    Renewal,
+    Report,
+)
+
+
+class Watch(Protocol):
+    """Wakes when the site's jobs change."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that becomes readable when something changed (-1: none)."""
+
+    def wait(self, timeout: float) -> bool:
+        """Block until a change or *timeout* seconds; tell whether there was a change."""
+
+    def clear(self) -> None:
+        """Forget the changes seen so far."""
+
+    def close(self) -> None:
+        """Stop watching."""
+
+
+class Client(Protocol):
+    """All that can be done with a site's database.
+
+    Every method is one transaction: after an error nothing has changed. Methods block;
+    they raise `StoreError` (retryable or not) when the database cannot do it.
+    Selections by `Query` use the site's integer ids.
+    """
+
+    #: The site's directory, absolute.
+    path: Path
+    #: Translates between integer ids and job UUIDs.
+    identity: JobIdentity
+
+    def close(self) -> None:
+        """Give back connections. The client cannot be used afterwards."""
+
+    # apps ---------------------------------------------------------------------------
+    def add_app(self, app: App) -> App:
+        """Register *app* and return it with its id.
+
+        Raises
+        ------
+        AlreadyExists
+            There is an app of this name.
+        """
+
+    def apps(self, query: Query) -> list[App]: ...
+
+    def update_apps(self, query: Query, changes: dict[str, Any]) -> int:
+        """Set fields of the selected apps; running launchers use them from the next job on."""
+
+    def delete_apps(self, query: Query) -> int:
+        """Remove the selected apps. Their jobs stay, and fail when they are to run."""
+
+    # jobs ---------------------------------------------------------------------------
+    def create_jobs(self, jobs: list[Job]) -> list[int]:
+        """Insert *jobs* and return their ids, ascending, in the same order.
+
+        `parents`, `parents_any` and `parents_failed` hold ids of existing jobs, or of jobs
+        of this call (minus their position, counted from 1: -1 is the first of the list).
+        Each job is inserted in the state that it can go on from. Fields that are Balsam's
+        are ignored; `owner` is the caller.
+
+        Raises
+        ------
+        InvalidInput
+            A job cannot be stored; the message names it.
+        NotFound
+            An application or a parent does not exist.
+        CyclicDependency
+            The jobs depend on each other in a circle, which the message shows.
+        """
+
+    def jobs(self, query: Query, fields: Iterable[str] | None = None) -> list[Job]:
+        """Return the selected jobs, complete or with only *fields* filled (id always)."""
+
+    def iterate_jobs(
+        self, query: Query, fields: Iterable[str] | None = None, page: int = 2000
+    ) -> Iterator[Job]:
+        """Yield the selected jobs by keyset pages, in constant memory, ordered by id."""
+
+    def count_jobs(self, query: Query) -> int: ...
+
+    def state_counts(self, query: Query) -> dict[State, int]:
+        """Return how many of the selected jobs are in each state (states with none left out)."""
+
+    def workflow_counts(self, query: Query) -> dict[str, dict[State, int]]:
+        """Return `state_counts` by workflow."""
+
+    def update_jobs(self, query: Query, changes: dict[str, Any]) -> int:
+        """Set fields (not `state`) of the selected jobs; return how many there were.
+
+        Raises
+        ------
+        InvalidInput
+            A value cannot be taken; nothing is changed.
+        """
+
+    def move_jobs(self, query: Query, state: State, message: str = "") -> int:
+        """Move the selected jobs to *state* as a user may, with an event each.
+
+        Moving to CREATED settles each job anew by its parents. Returns how many moved.
+
+        Raises
+        ------
+        IllegalMove
+            One of the jobs cannot go there (it runs, or the table forbids it); it is named
+            and nothing is moved.
+        """
+
+    def rerun_jobs(self, query: Query) -> int:
+        """Start the selected jobs that have ended from the beginning; return how many.
+
+        Jobs that have not ended are left alone.
+        """
+
+    def kill_jobs(self, query: Query, *, recursive: bool = False) -> list[int]:
+        """Move the selected live jobs to USER_KILLED, with all descendants if *recursive*.
+
+        Their launchers are woken and end the processes. Returns the ids that were killed;
+        jobs that had ended are left alone.
+        """
+
+    def delete_jobs(self, query: Query) -> int:
+        """Remove the selected jobs with their events and attempts; children are released.
+
+        Raises
+        ------
+        IllegalMove
+            One of the jobs is running: it must be killed first.
+        """
+
+    def add_dependency(self, parent: int, child: int, kind: Kind = Kind.OK) -> None:
+        """Make *child* wait for *parent*.
+
+        Raises
+        ------
+        NotFound, AlreadyExists
+            A job does not exist; the edge does.
+        CyclicDependency
+            The message shows the cycle.
+        IllegalMove
+            The child runs or has ended.
+        """
+
+    def dependencies(self, ids: list[int]) -> list[tuple[int, int, Kind]]:
+        """Return all (parent, child, kind) in which one of *ids* is parent or child."""
+
+    # history ------------------------------------------------------------------------
+    def events(self, query: Query) -> list[Event]: ...
+
+    def iterate_events(self, query: Query, page: int = 5000) -> Iterator[Event]: ...
+
+    def attempts(self, jobs: list[int]) -> list[Attempt]:
+        """Return all attempts of the given jobs, by job and number."""
+
+    def iterate_attempts(self, query: Query, page: int = 5000) -> Iterator[Attempt]:
+        """Yield the attempts of the jobs that *query* (of jobs) selects, by job and number."""
+
+    def batch_jobs(self, query: Query) -> list[BatchJob]: ...
+
+    # launchers ----------------------------------------------------------------------
+    def register_launcher(self, info: LauncherInfo, lease_seconds: float) -> int:
+        """Enter a launcher and return its id, which fences everything it reports."""
+
+    def launchers(self, *, live: bool = True) -> list[LauncherInfo]:
+        """Return the launchers that have not ended (or all), oldest first."""
+
+    def lease(self, launcher_id: int, request: LeaseRequest) -> Lease:
+        """Lease up to `request.limit` free jobs that the launcher can take.
+
+        Jobs come by priority, then large and long first. Raises `LeaseLost`.
+        """
+
+    def report(self, launcher_id: int, report: Report) -> list[Refusal]:
+        """Apply what happened, idempotently; release children of jobs that ended.
+
+        A move is applied when the launcher still holds the job, at that attempt and in
+        that state; else it is refused and told. A refused execution is recorded as such.
+        """
+
+    def renew(self, launcher_id: int, lease_seconds: float) -> Renewal:
+        """Prolong the launcher's lease on all its jobs. Raises `LeaseLost`."""
+
+    def outlook(self, launcher_id: int, request: LeaseRequest) -> Outlook: ...
+
+    def retire_launcher(self, launcher_id: int, message: str, *, lost: bool = False) -> int:
+        """End a launcher: what it still holds goes back; running jobs to RESTART_READY.
+
+        With *lost* the message says that it died. Returns how many jobs it held.
+        """
+
+    def expire_launchers(self) -> list[LauncherInfo]:
+        """Retire, as lost, every launcher whose lease has run out; return them."""
+
+    # changes ------------------------------------------------------------------------
+    def watch(self) -> Watch:
+        """Return a watch that wakes on new work, kills and ends."""

@@ -1,0 +1,122 @@
+"""Every error that Balsam raises on purpose.
+
+::
+
+    BalsamError
+    ├── InvalidInput          what was given cannot be taken (also a ValueError)
+    │   ├── UnknownField      no such field, lookup or setting
+    │   └── InvalidResources  a request that no machine could meet
+    ├── NotFound              nothing matches
+    ├── MultipleFound         more than the one that was asked for matches
+    ├── AlreadyExists         the name is taken
+    ├── CyclicDependency      the graph would have a cycle
+    ├── IllegalMove           the state table forbids the move
+    ├── SiteError             no site, or one that cannot be used
+    ├── CannotStart           a job that cannot be started, with the reason
+    ├── LeaseLost             the launcher's right to its jobs has ended
+    ├── NeedsAnswer           a question with nobody there to answer it
+    └── StoreError            the database
+        ├── StoreBusy         locked by somebody else: trying again helps
+        ├── StoreFull         no space left: trying again helps after making room
+        ├── StoreUnreadable   not a database, damaged, or not permitted
+        └── StoreVersion      made by another version of Balsam
+
+A message says what is wrong, which one, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BalsamError(Exception):
+    """Something Balsam cannot do, told to the user in one line."""
+
+    #: What the command line exits with.
+    exit_code: ClassVar[int] = 1
+    #: Whether the same call can succeed later with nothing changed by the caller.
+    retryable: ClassVar[bool] = False
+
+
+class InvalidInput(BalsamError, ValueError):
+    """What was given cannot be taken."""
+
+    exit_code = 2
+
+
+class UnknownField(InvalidInput):
+    """There is no field, lookup or setting of this name."""
+
+
+class InvalidResources(InvalidInput):
+    """The resources asked for are impossible."""
+
+
+class NotFound(BalsamError, LookupError):
+    """Nothing matches."""
+
+
+class MultipleFound(BalsamError, LookupError):
+    """More than one matches where exactly one was asked for."""
+
+
+class AlreadyExists(BalsamError, RuntimeError):
+    """The name or the edge is already there."""
+
+
+class CyclicDependency(BalsamError, RuntimeError):
+    """The dependencies would form a cycle."""
+
+
+class IllegalMove(BalsamError):
+    """The state table has no such move."""
+
+
+class SiteError(BalsamError):
+    """There is no site here, or it cannot be used."""
+
+
+class CannotStart(BalsamError):
+    """A job cannot be started."""
+
+
+class LeaseLost(BalsamError):
+    """The launcher's lease has ended; it must stop what it runs."""
+
+
+class NeedsAnswer(BalsamError):
+    """A question was asked and nobody is there to answer it."""
+
+    exit_code = 2
+
+
+class StoreError(BalsamError):
+    """The database cannot do what was asked."""
+
+
+class StoreBusy(StoreError):
+    """The database is locked by another process."""
+
+    retryable = True
+
+
+class StoreFull(StoreError):
+    """The disk, or the user's quota, is full."""
+
+    retryable = True
+
+
+class StoreUnreadable(StoreError):
+    """The file is not a database, is damaged, or may not be read."""
+
+
+class StoreVersion(StoreError):
+    """The database was made by another version of Balsam."""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest of *known*, or ''."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,1 @@
+"""Pure data and rules: no file, no clock, no network."""

@@ -1,0 +1,153 @@
+"""The records that pass between client, store and launcher.
+
+Times are seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from balsam.model.app import App
+from balsam.model.job import Job
+from balsam.model.states import State
+
+
+class Outcome(StrEnum):
+    """How an attempt went."""
+
+    RUNNING = "running"
+    DONE = "done"  #: exit code 0
+    ERROR = "error"  #: exit code not 0, or a signal that was not Balsam's
+    TIMEOUT = "timeout"  #: the launcher's time was over
+    KILLED = "killed"  #: a user killed the job
+    LOST = "lost"  #: its launcher or worker died; whether it ended is not known
+    REFUSED = "refused"  #: reported by a launcher whose lease had ended
+    NOT_STARTED = "not_started"  #: could not be started
+
+
+class Event(msgspec.Struct, kw_only=True):
+    """One state change. Never rewritten."""
+
+    id: int = 0
+    time: float
+    job: int  #: the job's integer id
+    job_id: str = ""  #: the job's UUID
+    from_state: str  #: '' for the first event of a job
+    to_state: str
+    message: str = ""
+
+
+class Attempt(msgspec.Struct, kw_only=True):
+    """One execution of a job."""
+
+    job: int
+    job_id: str = ""
+    number: int  #: 1, 2, …
+    launcher_id: int
+    node: str = ""
+    pid: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None  #: minus the signal's number when a signal ended it
+    outcome: Outcome = Outcome.RUNNING
+    message: str = ""
+    peak_memory_mib: float | None = None
+    cpu_seconds: float | None = None
+    output_file: str = ""  #: relative to the site when it lies below it
+    output_offset: int = 0
+    output_size: int | None = None  #: None: to the end of the file
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One state change that a launcher reports."""
+
+    job: int
+    attempt: int
+    from_state: State
+    to_state: State
+    time: float
+    message: str = ""
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What happened in a launcher since its last report; applied in one transaction.
+
+    Moves of one job must be in order. `released` jobs go back to everybody.
+    """
+
+    moves: list[Move] = []
+    attempts: list[Attempt] = []
+    charged: list[int] = []  #: jobs whose retry count grows by one
+    released: list[int] = []
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A move that was not applied."""
+
+    job: int
+    state: str  #: the state the job really has, '' when it was deleted
+    reason: str
+
+
+class LauncherInfo(msgspec.Struct, kw_only=True):
+    """A launcher as the store knows it."""
+
+    id: int = 0
+    host: str
+    pid: int
+    pid_started: str = ""  #: tells a process from a later one with the same pid
+    owner: str = ""
+    workflow_filter: str = ""
+    job_mode: str = "auto"
+    nodes: int = 1
+    cores: int = 1
+    gpus: int = 0
+    started_at: float = 0.0
+    expires_at: float = 0.0
+    ended_at: float | None = None
+    message: str = ""
+    batch_job_id: int | None = None
+
+
+class LeaseRequest(msgspec.Struct, kw_only=True):
+    """Which jobs a launcher can take."""
+
+    limit: int
+    workflow_filter: str = ""  #: substring of the workflow's name
+    owner: str = ""  #: '' for any
+    serial: bool = True  #: jobs of one rank on one node
+    parallel: bool = True  #: jobs of several ranks or nodes
+    num_nodes: int = 1
+    cores: int = 1  #: on the largest node
+    gpus: float = 0.0
+    memory_mib: int = 0
+    minutes_left: float | None = None  #: None: no limit
+    only_priority_from: int | None = None  #: only jobs of at least this priority
+
+
+class Lease(msgspec.Struct, kw_only=True):
+    """Jobs leased to a launcher, in the order to run them, with the apps they name.
+
+    `parents` and `tags` of these jobs are filled; `data` is not.
+    """
+
+    jobs: list[Job] = []
+    apps: dict[str, App] = {}
+
+
+class Renewal(msgspec.Struct, kw_only=True):
+    """The answer to a launcher's sign of life."""
+
+    expires_at: float
+    killed: list[int] = []  #: leased jobs that a user killed since
+
+
+class Outlook(msgspec.Struct, kw_only=True):
+    """What is left to do for a launcher: decides whether it waits or ends."""
+
+    leasable: int  #: free jobs it could take now
+    unfit: int  #: free jobs that need more than it has
+    waiting: int  #: jobs that wait for parents
+    held_elsewhere: int  #: jobs leased by other launchers
