@@ -1,0 +1,261 @@
+"""Where a site is, and its settings.
+
+A site is a directory with `balsam.toml` in it. Settings come from, in rising precedence:
+the defaults below, the user's `~/.balsam/settings.toml`, the site's `balsam.toml`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from balsam.errors import AlreadyExists, InvalidInput, SiteError, UnknownField, nearest
+
+SETTINGS_FILE = "balsam.toml"
+SUBDIRECTORIES = ("data", "log", "qsubmit", "run")
+
+
+class LauncherSettings(msgspec.Struct, kw_only=True):
+    """How launchers behave."""
+
+    #: Seconds without a sign of life after which a launcher's jobs go to others.
+    lease_seconds: float = 60.0
+    #: Seconds a launcher waits for new work before it ends.
+    idle_seconds: float = 2.0
+    #: Seconds between the request to stop (SIGTERM) and SIGKILL.
+    grace_seconds: float = 10.0
+    #: Where the output of jobs goes: a file in each job's directory, or few shared files.
+    output: Literal["directory", "stream"] = "directory"
+    #: Most hooks (preprocess, postprocess) of one launcher at the same time; 0: one a core.
+    hooks: int = 0
+    #: Seconds a hook may take; 0: no limit.
+    hook_seconds: float = 0.0
+
+
+class MpiSettings(msgspec.Struct, kw_only=True):
+    """How jobs of several ranks are started."""
+
+    #: Name in the table of MPI start commands; auto: the one that is found.
+    command: str = "auto"
+
+
+class DatabaseSettings(msgspec.Struct, kw_only=True):
+    """Where the jobs are kept."""
+
+    #: SQLAlchemy URL, or 'sqlite': the file balsam.db in the site.
+    url: str = "sqlite"
+    #: Seconds to wait for another writer before giving up.
+    busy_seconds: float = 60.0
+
+
+class LsSettings(msgspec.Struct, kw_only=True):
+    """What `balsam ls` shows."""
+
+    #: Most rows shown.
+    limit: int = 5000
+    #: Columns shown after the standard ones.
+    fields: list[str] = []
+
+
+class Settings(msgspec.Struct, kw_only=True):
+    """All settings, by table."""
+
+    database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
+    launcher: LauncherSettings = msgspec.field(default_factory=LauncherSettings)
+    mpi: MpiSettings = msgspec.field(default_factory=MpiSettings)
+    ls: LsSettings = msgspec.field(default_factory=LsSettings)
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """One setting, its value and where it came from."""
+
+    key: str
+    value: Any
+    source: str
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the user's Balsam directory: `BALSAM_HOME`, else `~/.balsam`."""
+    return Path(environ.get("BALSAM_HOME") or Path.home() / ".balsam")
+
+
+def user_settings_file(environ: Mapping[str, str] = os.environ) -> Path:
+    return home(environ) / "settings.toml"
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"cannot read the settings {file}: {error}") from error
+
+
+def known_keys() -> dict[str, Any]:
+    """Return every setting, `table.name`, with its default."""
+    tables = msgspec.to_builtins(Settings())
+    return {f"{table}.{name}": v for table, group in tables.items() for name, v in group.items()}
+
+
+def _flatten(tables: dict[str, Any], file: Path) -> dict[str, Any]:
+    known = known_keys()
+    flat: dict[str, Any] = {}
+    for table, group in tables.items():
+        if not isinstance(group, dict):
+            raise UnknownField(f"{file}: {table!r} stands outside a table.{nearest(table, list(known))}")
+        for name, value in group.items():
+            key = f"{table}.{name}"
+            if key not in known:
+                raise UnknownField(f"{file}: there is no setting {key!r}.{nearest(key, list(known))}")
+            flat[key] = value
+    return flat
+
+
+def explain(site: Path | None, environ: Mapping[str, str] = os.environ) -> list[Origin]:
+    """Return each setting with its value and the file (or 'default') that gave it.
+
+    Raises
+    ------
+    UnknownField
+        A file has a setting that does not exist; the nearest name is given.
+    InvalidInput
+        A file cannot be read, or a value has not the setting's type.
+    """
+    found = {key: Origin(key, value, "default") for key, value in known_keys().items()}
+    files = [user_settings_file(environ)] + ([site / SETTINGS_FILE] if site else [])
+    for file in files:
+        flat = _flatten(_read_toml(file), file)
+        tables: dict[str, dict[str, Any]] = {}
+        for key, value in flat.items():
+            table, name = key.split(".")
+            tables.setdefault(table, {})[name] = value
+            found[key] = Origin(key, value, str(file))
+        try:
+            msgspec.convert(tables, Settings)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"{file}: {error}") from error
+    return list(found.values())
+
+
+def load(site: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings in force for *site* (see `explain` for the errors)."""
+    tables: dict[str, dict[str, Any]] = {}
+    for origin in explain(site, environ):
+        table, name = origin.key.split(".")
+        tables.setdefault(table, {})[name] = origin.value
+    return msgspec.convert(tables, Settings)
+
+
+def template() -> str:
+    """Return the text of a new site's settings file: every setting, as a comment."""
+    lines = ["# Settings of this Balsam site. `balsam config show` prints those in force.", ""]
+    for table, group in msgspec.to_builtins(Settings()).items():
+        lines.append(f"[{table}]")
+        lines += [f"# {name} = {json.dumps(value)}" for name, value in group.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def create_site_directory(path: Path) -> None:
+    """Make the directories and the settings file of a new site.
+
+    Raises
+    ------
+    AlreadyExists
+        There is a site already.
+    SiteError
+        The path cannot be used.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in SUBDIRECTORIES:
+            (path / name).mkdir(mode=0o700, exist_ok=True)
+        with open(path / SETTINGS_FILE, "x") as file:
+            file.write(template())
+    except FileExistsError as error:
+        if (path / SETTINGS_FILE).is_file():
+            raise AlreadyExists(f"there is a Balsam site at {path} already") from error
+        raise SiteError(f"cannot make a site at {path}: it is not a directory") from error
+    except OSError as error:
+        raise SiteError(f"cannot make a site at {path}: {error.strerror}") from error
+
+
+def is_site(path: Path) -> bool:
+    return (path / SETTINGS_FILE).is_file()
+
+
+def known_sites(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return the sites that this user made or used, as far as they still exist."""
+    try:
+        paths = json.loads((home(environ) / "sites.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return [Path(path) for path in paths if is_site(Path(path))]
+
+
+def remember_site(path: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Add *path* to the user's known sites."""
+    sites = known_sites(environ)
+    if path in sites:
+        return
+    directory = home(environ)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside = directory / f"sites.json.{os.getpid()}"
+    aside.write_text(json.dumps([str(p) for p in [*sites, path]], indent=1))
+    aside.replace(directory / "sites.json")
+
+
+def find_site(
+    explicit: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    directory: Path | None = None,
+) -> Path:
+    """Return the site to use: *explicit*, `BALSAM_SITE`, `BALSAM_DB_PATH`, or the nearest
+    parent of *directory* (default: the working directory) that is one.
+
+    *explicit* may be a path or a unique part of a known site's path.
+
+    Raises
+    ------
+    SiteError
+        There is none, or more than one matches.
+    """
+    for name, value in (
+        ("--site", explicit),
+        ("BALSAM_SITE", environ.get("BALSAM_SITE")),
+        ("BALSAM_DB_PATH", environ.get("BALSAM_DB_PATH")),
+    ):
+        if value:
+            path = Path(value).expanduser().absolute()
+            return path if is_site(path) else _known_site(value, name, environ)
+    start = (directory or Path.cwd()).absolute()
+    for path in (start, *start.parents):
+        if is_site(path):
+            return path
+    raise SiteError(
+        f"no Balsam site at {start} or above it; make one with `balsam init PATH`, activate one"
+        " with `source balsamactivate PATH`, or name one with --site"
+    )
+
+
+def _known_site(value: str, name: str, environ: Mapping[str, str]) -> Path:
+    matches = [path for path in known_sites(environ) if value in str(path)]
+    exact = [path for path in matches if path.name == value]
+    if len(exact) == 1:
+        return exact[0]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        found = ", ".join(map(str, matches))
+        raise SiteError(f"{name} {value!r} matches several known sites: {found}; give the path")
+    raise SiteError(
+        f"{name} {value!r} is no Balsam site, nor part of a known one; make it with"
+        f" `balsam init {value}`"
+    )
