@@ -1,0 +1,121 @@
+"""How results are printed: text tables, and JSON as the contract says."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from balsam.model.app import App
+from balsam.model.batch_job import BatchJob
+from balsam.model.job import Job
+from balsam.model.wire import Attempt, Event
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Return *seconds* since the epoch as ISO 8601 in UTC, ``2031-05-04T03:02:01.000000Z``."""
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def history_line(event: Event) -> str:
+    """Return *event* as Balsam 0.x wrote it: ``[MM-DD-YYYY HH:MM:SS.ffffff STATE] message``."""
+    moment = datetime.fromtimestamp(event.time, UTC).strftime("%m-%d-%Y %H:%M:%S.%f")
+    return f"[{moment} {event.to_state}] {event.message}".rstrip()
+
+
+def _record(struct: msgspec.Struct) -> dict[str, Any]:
+    record: dict[str, Any] = msgspec.to_builtins(struct)
+    for key in record:
+        if key == "time" or key.endswith("_at"):
+            record[key] = timestamp(record[key])
+    return record
+
+
+def job_record(job: Job) -> dict[str, Any]:
+    """Return the JSON form of *job*: every field under its Python name."""
+    return _record(job)
+
+
+def app_record(app: App) -> dict[str, Any]:
+    """Return the JSON form of *app*."""
+    return _record(app)
+
+
+def event_record(event: Event) -> dict[str, Any]:
+    """Return the JSON form of *event*: time, job_id, from_state, to_state, message, job, id."""
+    return _record(event)
+
+
+def batch_job_record(batch_job: BatchJob) -> dict[str, Any]:
+    """Return the JSON form of *batch_job*."""
+    return _record(batch_job)
+
+
+def signal_name(exit_code: int | None) -> str | None:
+    """Return the name of the signal that *exit_code* (minus its number) stands for, or None."""
+    if exit_code is None or exit_code >= 0:
+        return None
+    try:
+        return signal.Signals(-exit_code).name
+    except ValueError:
+        return f"signal {-exit_code}"
+
+
+def attempt_record(attempt: Attempt) -> dict[str, Any]:
+    """Return the JSON form of *attempt*: its fields, and `signal`, the name of what ended it."""
+    return {**_record(attempt), "signal": signal_name(attempt.exit_code)}
+
+
+def print_json(value: Any) -> None:
+    """Print *value* as JSON; an iterable of records goes out one a line, in constant memory."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict):
+        write = sys.stdout.write
+        separator = "[\n"
+        for record in value:
+            write(f"{separator} {msgspec.json.encode(record).decode()}")
+            separator = ",\n"
+        write("[]\n" if separator == "[\n" else "\n]\n")
+    else:
+        print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def text(field: str, value: Any) -> str:
+    """Return *value* of *field* as one word or line of text; None and '' are ''."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if field == "time" or field.endswith("_at"):
+        return timestamp(value) or ""
+    if isinstance(value, dict | list):
+        return msgspec.json.encode(value).decode() if value else ""
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table: header to the right, a line, values to the left, `` | `` between.
+
+    A line break inside a value is shown as a blank, so that each row stays a line.
+    """
+    cells = [[_one_line(value) for value in row] for row in rows]
+    widths = [len(header) for header in headers]
+    for row in cells:
+        for n, cell in enumerate(row):
+            widths[n] = max(widths[n], len(cell))
+    head = " | ".join(h.rjust(w) for h, w in zip(headers, widths, strict=True))
+    lines = [head, "-" * len(head)]
+    for row in cells:
+        lines.append(" | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+    return "\n".join(lines)
+
+
+def _one_line(value: object) -> str:
+    cell = str(value)
+    return cell if cell.isprintable() else " ".join(cell.split())
