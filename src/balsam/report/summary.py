@@ -1,0 +1,73 @@
+"""The summary of a campaign, made in one pass over its events and one over its attempts.
+
+Memory does not grow with the campaign: a million jobs and four million events pass through
+the bins of a timeline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from balsam.client.interface import Client
+from balsam.model import query as queries
+from balsam.model.job import Job
+from balsam.model.query import Query
+from balsam.model.wire import Attempt, Event
+from balsam.report.records import Summary
+from balsam.report.tally import REQUEST_FIELDS, Tally
+
+_IDS_PER_QUERY = 1000
+
+
+def summarize(
+    client: Client, query: Query = queries.ALL, *, selection: str = "", now: float | None = None
+) -> Summary:
+    """Return the summary of the jobs that *query* selects.
+
+    Utilization is the core-seconds of their runs over those that the launchers offered
+    between start and end: all launchers, or with a selection those that ran some of it.
+
+    Parameters
+    ----------
+    selection
+        How the user wrote the query, for the heading.
+    now
+        When runs and launchers that have not ended are counted to; default: the clock.
+    """
+    everything = not (query.filters or query.excludes)
+    tally = Tally(client.launchers(live=False), time.time() if now is None else now)
+    states = client.state_counts(query)
+    for event in client.iterate_events(Query()) if everything else _events_of(client, query):
+        tally.event(event)
+    jobs = client.iterate_jobs(query, REQUEST_FIELDS)
+    for attempt, job in _join(client.iterate_attempts(query), jobs):
+        tally.attempt(attempt, job)
+    tally.offer(used_only=not everything)
+    return tally.summary(str(client.path), selection, states)
+
+
+def _events_of(client: Client, query: Query) -> Iterator[Event]:
+    """Yield the events of the selected jobs, some jobs at a time."""
+    ids: list[int] = []
+
+    def flush() -> Iterator[Event]:
+        yield from client.iterate_events(Query(filters=queries.parse({"job__in": ids}, "events")))
+
+    for job in client.iterate_jobs(query, ("id",)):
+        ids.append(job.id or 0)
+        if len(ids) == _IDS_PER_QUERY:
+            yield from flush()
+            ids.clear()
+    if ids:
+        yield from flush()
+
+
+def _join(attempts: Iterable[Attempt], jobs: Iterator[Job]) -> Iterator[tuple[Attempt, Job]]:
+    """Yield each attempt with its job; both come ordered by the job's id."""
+    job = next(jobs, None)
+    for attempt in attempts:
+        while job is not None and (job.id or 0) < attempt.job:
+            job = next(jobs, None)
+        if job is not None and job.id == attempt.job:
+            yield attempt, job
