@@ -24,6 +24,11 @@ def timestamp(seconds: float | None) -> str | None:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def seconds_between(start: str, end: str) -> float:
+    """Return the seconds from one `timestamp` to another."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
 def history_line(event: Event) -> str:
     """Return *event* as Balsam 0.x wrote it: ``[MM-DD-YYYY HH:MM:SS.ffffff STATE] message``."""
     moment = datetime.fromtimestamp(event.time, UTC).strftime("%m-%d-%Y %H:%M:%S.%f")
