@@ -47,7 +47,9 @@ def settled_state(kind: Kind) -> State:
     return State.JOB_FINISHED if kind == Kind.FAIL else State.FAILED
 
 
-def find_path(start: int, goal: int, children: Callable[[list[int]], dict[int, list[int]]]) -> list[int]:
+def find_path(
+    start: int, goal: int, children: Callable[[list[int]], dict[int, list[int]]]
+) -> list[int]:
     """Return a path of ids from *start* to *goal* along child edges, or [].
 
     Parameters
@@ -100,5 +102,5 @@ def find_cycle(edges: Iterable[tuple[int, int]]) -> list[int]:
         seen[node] = len(walk)
         walk.append(node)
         node = parent_of[node]
-    cycle = walk[seen[node] :] + [node]
+    cycle = [*walk[seen[node]:], node]
     return cycle[::-1]

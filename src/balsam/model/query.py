@@ -115,10 +115,7 @@ def _parse_one(key: str, value: Any, kind: str) -> Filter:
         )
     if lookup == "isnull" and not isinstance(value, bool):
         raise InvalidInput(f"{key} takes True or False, not {value!r}")
-    if lookup == "in":
-        value = [plain(v) for v in value]
-    else:
-        value = plain(value)
+    value = [plain(v) for v in value] if lookup == "in" else plain(value)
     if not rest and lookup in ("exact", "ne", "in", "gt", "gte", "lt", "lte"):
         for one in value if lookup == "in" else [value]:
             _check_type(name, one, fields[name])

@@ -1,0 +1,149 @@
+"""Checks of what users give, before a database sees it. The same for every client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from balsam.errors import CyclicDependency, InvalidInput, NotFound, UnknownField, nearest
+from balsam.model.app import App, split_words
+from balsam.model.graph import Kind, find_cycle
+from balsam.model.job import EDITABLE, FIELDS, Job, check_job
+from balsam.model.states import State
+
+_KINDS = (("parents", Kind.OK), ("parents_failed", Kind.FAIL), ("parents_any", Kind.ANY))
+_RESOURCES = (
+    "num_nodes",
+    "ranks_per_node",
+    "threads_per_rank",
+    "threads_per_core",
+    "cores_per_rank",
+    "gpus_per_rank",
+    "memory_mib",
+    "node_packing_count",
+    "wall_time_minutes",
+    "max_retries",
+    "priority",
+    "workflow",
+)
+_SHARED = attrgetter(*_RESOURCES)
+
+
+class NewJobs:
+    """Jobs about to be inserted, checked.
+
+    Raises
+    ------
+    InvalidInput
+        A job could never be stored or run; it is named.
+    CyclicDependency
+        The jobs wait for each other in a circle.
+    """
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.applications = {job.application for job in jobs}
+        self.edges: list[tuple[int, int, Kind]] = []
+        self._check_jobs(jobs)
+        for position, job in enumerate(jobs):
+            if job.parents or job.parents_failed or job.parents_any:
+                self._add_edges(position, job, len(jobs))
+        self._check_cycle(jobs)
+
+    def _check_jobs(self, jobs: list[Job]) -> None:
+        # Most jobs of a campaign are alike: what they share is checked once.
+        seen: set[tuple[Any, ...]] = set()
+        for job, shared in zip(jobs, map(_SHARED, jobs), strict=True):
+            name = job.name
+            plain = (
+                name.isascii() and name.isprintable() and "/" not in name and 2 < len(name) < 200
+            )
+            if plain and shared in seen and name[0] not in " .":
+                continue
+            try:
+                check_job(job)
+            except InvalidInput as error:
+                raise type(error)(f"job {job.name!r}: {error}") from error
+            seen.add(shared)
+        for text in {args for args in map(attrgetter("args"), jobs) if "'" in args or '"' in args}:
+            split_words(text)
+
+    def _add_edges(self, position: int, job: Job, count: int) -> None:
+        seen: set[int] = set()
+        for field, kind in _KINDS:
+            for parent in getattr(job, field):
+                if parent == 0 or parent < -count:
+                    raise InvalidInput(f"job {job.name!r}: {parent} in {field} is no job's id")
+                if parent in seen:
+                    raise InvalidInput(f"job {job.name!r}: parent {parent} is given twice")
+                seen.add(parent)
+                self.edges.append((parent, position, kind))
+
+    def _check_cycle(self, jobs: list[Job]) -> None:
+        cycle = find_cycle((-p - 1, child) for p, child, _ in self.edges if p < 0)
+        if cycle:
+            names = " → ".join(repr(jobs[i].name) for i in cycle)
+            raise CyclicDependency(f"the jobs wait for each other: {names}")
+
+    @property
+    def outside_parents(self) -> set[int]:
+        """Ids of parents that must exist already."""
+        return {parent for parent, _, _ in self.edges if parent > 0}
+
+    def check_apps(
+        self,
+        found: Iterable[str],
+        known: Callable[[], list[str]],
+        wanted: set[str] | None = None,
+    ) -> None:
+        """Raise `NotFound` unless all applications are among *found*."""
+        for name in sorted((wanted or self.applications) - set(found)):
+            if not name:
+                raise InvalidInput("a job needs an application; give the name of an app")
+            all_names = known()
+            have = f"there are {', '.join(all_names[:10])}" if all_names else "there are none yet"
+            raise NotFound(
+                f"there is no app {name!r} ({have});{nearest(name, all_names)} register it with"
+                " `balsam app`"
+            )
+
+
+def check_app(app: App) -> None:
+    """Raise `InvalidInput` unless *app* can be registered."""
+    if not app.name.strip() or not app.name.isprintable():
+        raise InvalidInput(f"app name {app.name!r} is empty or not printable")
+    if not app.executable.strip():
+        raise InvalidInput(f"app {app.name!r} has no executable; give the command to run")
+    for command in (app.executable, app.preprocess, app.postprocess):
+        split_words(command)
+
+
+def check_changes(record: type[msgspec.Struct], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return *changes* with their values in the fields' types.
+
+    Raises
+    ------
+    UnknownField
+        There is no such field, or it is not the user's to change.
+    InvalidInput
+        A value has the wrong type or is impossible.
+    """
+    fields = {field.name: field.type for field in msgspec.structs.fields(record)}
+    editable = EDITABLE if record is Job else tuple(name for name in fields if name != "id")
+    checked: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name not in fields:
+            kind = record.__name__.lower()
+            raise UnknownField(f"a {kind} has no field {name!r}.{nearest(name, list(editable))}")
+        if name not in editable or name in ("parents", "parents_failed", "parents_any"):
+            hint = "use `balsam dep`" if name in FIELDS and "parent" in name else "Balsam sets it"
+            raise InvalidInput(f"{name} cannot be changed; {hint}")
+        try:
+            checked[name] = msgspec.convert(value, fields[name], strict=True)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"{name} cannot be {value!r}: {error}") from error
+    if record is Job:
+        check_job(Job(**({"name": "x", "workflow": "x", "state": State.CREATED} | checked)))
+    return checked

@@ -1,0 +1,69 @@
+"""Apps: registered programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from balsam.errors import AlreadyExists
+from balsam.model.app import App
+from balsam.model.query import Query
+from balsam.store import select
+from balsam.store.rows import reader_of
+from balsam.store.schema import apps
+
+_COLUMNS = [column.name for column in apps.c]
+
+
+def insert(connection: Connection, app: App) -> App:
+    """Insert *app* and return it with its id; raises `AlreadyExists`."""
+    if connection.execute(sa.select(apps.c.id).where(apps.c.name == app.name)).first():
+        raise AlreadyExists(
+            f"there is an app {app.name!r} already; change it with `balsam modify --type apps`"
+        )
+    values = msgspec.structs.asdict(app)
+    del values["id"]
+    statement = apps.insert().values(**values).returning(apps.c.id)
+    return msgspec.structs.replace(app, id=connection.execute(statement).scalar_one())
+
+
+def fetch(connection: Connection, query: Query) -> list[App]:
+    statement = (
+        sa.select(apps)
+        .where(*select.conditions(query, "apps"))
+        .order_by(*select.ordering(query, "apps"))
+    )
+    return list(map(reader_of(App, _COLUMNS), connection.execute(select.sliced(statement, query))))
+
+
+def names_and_hooks(connection: Connection, names: set[str]) -> dict[str, str]:
+    """Return the preprocess hook of each of the apps that exist among *names*."""
+    rows = connection.execute(
+        sa.select(apps.c.name, apps.c.preprocess).where(apps.c.name.in_(names))
+    )
+    return dict(rows)
+
+
+def all_names(connection: Connection) -> list[str]:
+    return list(connection.execute(sa.select(apps.c.name).order_by(apps.c.name)).scalars())
+
+
+def update(connection: Connection, query: Query, changes: dict[str, Any]) -> int:
+    """Set *changes* in the selected apps; return how many."""
+    if "name" in changes:
+        taken = sa.select(apps.c.id).where(
+            apps.c.name == changes["name"], apps.c.id.not_in(select.ids(query, "apps"))
+        )
+        if connection.execute(taken).first():
+            raise AlreadyExists(f"there is an app {changes['name']!r} already")
+    statement = sa.update(apps).where(apps.c.id.in_(select.ids(query, "apps"))).values(**changes)
+    return int(connection.execute(statement).rowcount)
+
+
+def delete(connection: Connection, query: Query) -> int:
+    """Remove the selected apps; return how many."""
+    statement = sa.delete(apps).where(apps.c.id.in_(select.ids(query, "apps")))
+    return int(connection.execute(statement).rowcount)

@@ -1,0 +1,286 @@
+"""Jobs: insert, select, change, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from balsam.errors import IllegalMove, NotFound
+from balsam.model.graph import Kind
+from balsam.model.job import Job
+from balsam.model.query import Query
+from balsam.model.states import END_STATES, LIVE_STATES, State, legal
+from balsam.store import dialect, moves, select
+from balsam.store.moves import Change
+from balsam.store.rows import JOB_COLUMNS, JobReader, encoded
+from balsam.store.schema import attempts, counters, dependencies, events, jobs
+
+_PROTOTYPE: dict[str, Any] = msgspec.structs.asdict(Job())
+_BALSAMS_OWN = (
+    "id",
+    "state",
+    "owner",
+    "created_at",
+    "updated_at",
+    "pending_parents",
+    "attempt",
+    "retries",
+    "exit_code",
+    "launcher_id",
+)
+#: Columns that an insert takes from the caller's jobs, where one differs from the default.
+_GIVEN = tuple(name for name in JOB_COLUMNS if name not in _BALSAMS_OWN)
+
+
+def insert(
+    connection: Connection,
+    new: list[Job],
+    edges: list[tuple[int, int, Kind]],
+    preparing: set[str],
+    owner: str,
+    now: float,
+) -> range:
+    """Insert *new* jobs, with an event each, and return their ids.
+
+    Parameters
+    ----------
+    edges
+        (parent, child, kind); the child as position in *new*; a parent of the same call
+        as minus its position counted from 1.
+    preparing
+        Names of the apps that have a preprocess hook.
+    """
+    first = dialect.reserve_ids(connection, counters, "job", len(new))
+    ids = range(first, first + len(new))
+    waiting = {child for _, child, _ in edges}
+    states = [_first_state(i in waiting, job, preparing) for i, job in enumerate(new)]
+    columns: dict[str, Sequence[Any]] = {
+        "id": list(ids),
+        "state": states,
+        "owner": [owner] * len(new),
+        "created_at": [now] * len(new),
+        "updated_at": [now] * len(new),
+    }
+    for name, values in zip(_GIVEN, zip(*map(attrgetter(*_GIVEN), new), strict=True), strict=True):
+        if values.count(_PROTOTYPE[name]) < len(values):
+            columns[name] = encoded(name, values)
+    dialect.insert_rows(connection, jobs, list(columns), list(zip(*columns.values(), strict=True)))
+    created = sa.select(jobs.c.created_at, jobs.c.id, sa.literal(""), jobs.c.state, sa.literal(""))
+    connection.execute(
+        events.insert().from_select(
+            moves.EVENT_COLUMNS, created.where(jobs.c.id.between(ids[0], ids[-1]))
+        )
+    )
+    if edges:
+        rows = [(p if p > 0 else ids[-p - 1], ids[child], kind) for p, child, kind in edges]
+        dialect.insert_rows(connection, dependencies, ("parent", "child", "kind"), rows)
+        to_settle = [ids[child] for child in waiting]
+        moves.apply(connection, moves.settle(connection, to_settle), now)
+    return ids
+
+
+def _first_state(waits: bool, job: Job, preparing: set[str]) -> State:
+    if waits:
+        return State.CREATED
+    if job.input_files or job.stage_in_url or job.application in preparing:
+        return State.READY
+    return State.PREPROCESSED
+
+
+def fetch(
+    connection: Connection, reader: JobReader, query: Query, fields: Iterable[str] | None
+) -> list[Job]:
+    """Return the jobs that *query* selects, in its order."""
+    fields = None if fields is None else list(fields)
+    statement = (
+        sa.select(*reader.columns(fields))
+        .where(*select.conditions(query, "jobs"))
+        .order_by(*select.ordering(query, "jobs"))
+    )
+    rows = connection.execute(select.sliced(statement, query)).all()
+    return reader.read(connection, rows, fields)
+
+
+def count(connection: Connection, query: Query, kind: str = "jobs") -> int:
+    """Return how many rows *query* selects."""
+    inner = select.ids(query, kind).subquery()
+    return int(connection.execute(sa.select(sa.func.count()).select_from(inner)).scalar_one())
+
+
+def state_counts(connection: Connection, query: Query) -> dict[State, int]:
+    """Return how many of the selected jobs are in each state."""
+    statement = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+    rows = connection.execute(statement.where(*_selected(query)))
+    return {State(state): n for state, n in sorted(rows, key=lambda r: list(State).index(r[0]))}
+
+
+def workflow_counts(connection: Connection, query: Query) -> dict[str, dict[State, int]]:
+    """Return the counts by state of each workflow among the selected jobs."""
+    statement = (
+        sa.select(jobs.c.workflow, jobs.c.state, sa.func.count())
+        .group_by(jobs.c.workflow, jobs.c.state)
+        .order_by(jobs.c.workflow, jobs.c.state)
+        .where(*_selected(query))
+    )
+    found: dict[str, dict[State, int]] = {}
+    for workflow, state, n in connection.execute(statement):
+        found.setdefault(workflow, {})[State(state)] = n
+    return found
+
+
+def _selected(query: Query) -> list[sa.ColumnElement[bool]]:
+    if query.limit is not None or query.offset:
+        return [jobs.c.id.in_(select.ids(query))]
+    return select.conditions(query, "jobs")
+
+
+def update(connection: Connection, query: Query, changes: dict[str, Any]) -> int:
+    """Set *changes* (checked by the caller) in the selected jobs; return how many."""
+    statement = sa.update(jobs).where(*_selected(query)).values(**changes)
+    return int(connection.execute(statement).rowcount)
+
+
+def _states_of(
+    connection: Connection, query: Query, *extra: sa.ColumnElement[bool]
+) -> list[tuple[int, State]]:
+    statement = sa.select(jobs.c.id, jobs.c.state).where(*_selected(query), *extra)
+    return [(job, State(state)) for job, state in connection.execute(statement)]
+
+
+def move(connection: Connection, query: Query, state: State, message: str, now: float) -> int:
+    """Move the selected jobs as a user may (see `Client.move_jobs`)."""
+    found = _states_of(connection, query)
+    for job, old in found:
+        if old == State.USER_KILLED and old != state:
+            raise IllegalMove(f"Cannot mutate state of a killed job: job {job}; use `balsam rerun`")
+        if old != state and not legal(old, state, by_user=True):
+            hint = "; kill it first" if old == State.RUNNING else ""
+            raise IllegalMove(f"job {job} is {old} and cannot become {state}{hint}")
+    changes = [Change(job, old, state, message) for job, old in found if old != state]
+    restart(connection, changes, now)
+    return len(changes)
+
+
+def restart(connection: Connection, changes: list[Change], now: float) -> None:
+    """Apply a user's *changes*; those to CREATED start from the beginning and are settled."""
+    moves.apply(connection, changes, now, by_user=True)
+    created = [c.job for c in changes if c.new == State.CREATED]
+    if created:
+        connection.execute(
+            sa.update(jobs)
+            .where(dialect.among(jobs.c.id, created))
+            .values(retries=0, exit_code=None)
+        )
+        moves.apply(connection, moves.settle(connection, created), now)
+
+
+def rerun(connection: Connection, query: Query, now: float) -> int:
+    """Send the selected ended jobs back to the beginning; return how many."""
+    found = _states_of(
+        connection, query, jobs.c.state.in_(END_STATES), jobs.c.launcher_id.is_(None)
+    )
+    changes = [Change(job, old, State.CREATED, "to be run again") for job, old in found]
+    restart(connection, changes, now)
+    return len(changes)
+
+
+def kill(connection: Connection, query: Query, recursive: bool, now: float) -> list[int]:
+    """Move the selected live jobs, and with *recursive* their descendants, to USER_KILLED."""
+    live = jobs.c.state.in_(LIVE_STATES)
+    if recursive:
+        chosen = list(connection.execute(sa.select(jobs.c.id).where(*_selected(query))).scalars())
+        family = list(descendants(connection, chosen) | set(chosen))
+        found = _live(connection, family)
+    else:
+        found = _states_of(connection, query, live)
+    moves.apply(
+        connection,
+        [Change(job, old, State.USER_KILLED, "killed by user") for job, old in found],
+        now,
+    )
+    return [job for job, _ in found]
+
+
+def _live(connection: Connection, ids: list[int]) -> list[tuple[int, State]]:
+    statement = sa.select(jobs.c.id, jobs.c.state).where(
+        dialect.among(jobs.c.id, ids), jobs.c.state.in_(LIVE_STATES)
+    )
+    return [(job, State(state)) for job, state in connection.execute(statement)]
+
+
+def children(connection: Connection, parents: list[int]) -> dict[int, list[int]]:
+    """Return the children of each of *parents*."""
+    found: dict[int, list[int]] = {}
+    statement = sa.select(dependencies.c.parent, dependencies.c.child)
+    for parent, child in connection.execute(
+        statement.where(dialect.among(dependencies.c.parent, parents))
+    ):
+        found.setdefault(parent, []).append(child)
+    return found
+
+
+def descendants(connection: Connection, ids: list[int]) -> set[int]:
+    """Return all jobs below *ids*, one query a level."""
+    seen: set[int] = set()
+    level = list(ids)
+    while level:
+        below = {child for cs in children(connection, level).values() for child in cs}
+        level = list(below - seen)
+        seen |= below
+    return seen
+
+
+def delete(connection: Connection, query: Query, now: float) -> int:
+    """Remove the selected jobs and all that belongs to them (see `Client.delete_jobs`)."""
+    running = connection.execute(
+        sa.select(jobs.c.id).where(*_selected(query), jobs.c.state == State.RUNNING).limit(1)
+    ).scalar()
+    if running is not None:
+        raise IllegalMove(f"job {running} is running; kill it before removing it")
+    doomed = list(connection.execute(sa.select(jobs.c.id).where(*_selected(query))).scalars())
+    gone = set(doomed)
+    # A parent that is removed before it ended no longer holds its children back.
+    below = connection.execute(
+        sa.select(dependencies.c.child)
+        .join(jobs, jobs.c.id == dependencies.c.parent)
+        .where(dialect.among(dependencies.c.parent, doomed), jobs.c.state.in_(LIVE_STATES))
+    ).scalars()
+    counts: dict[int, int] = {}
+    for child in below:
+        if child not in gone:
+            counts[child] = counts.get(child, 0) + 1
+    dialect.count_down(connection, jobs, "pending_parents", [(n, c) for c, n in counts.items()])
+    for table, column in (
+        (dependencies, dependencies.c.parent),
+        (dependencies, dependencies.c.child),
+        (events, events.c.job),
+        (attempts, attempts.c.job),
+        (jobs, jobs.c.id),
+    ):
+        connection.execute(sa.delete(table).where(dialect.among(column, doomed)))
+    moves.apply(connection, moves.free_to_go(connection, list(counts)), now)
+    return len(doomed)
+
+
+def require(connection: Connection, ids: Iterable[int]) -> dict[int, State]:
+    """Return the state of each of *ids*.
+
+    Raises
+    ------
+    NotFound
+        One of them does not exist; it is named.
+    """
+    wanted = list(ids)
+    rows = connection.execute(
+        sa.select(jobs.c.id, jobs.c.state).where(dialect.among(jobs.c.id, wanted))
+    )
+    found = {job: State(state) for job, state in rows}
+    for job in wanted:
+        if job not in found:
+            raise NotFound(f"there is no job {job}")
+    return found

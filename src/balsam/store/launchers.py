@@ -1,0 +1,194 @@
+"""Launchers and the leases they hold: who may run what, and until when.
+
+A job's lease is its `launcher_id`. A launcher's id is never used again, so it fences all
+that the launcher reports: once its lease has ended, nothing it says changes a job.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from balsam.errors import LeaseLost
+from balsam.model.app import App
+from balsam.model.states import LEASABLE_STATES, State
+from balsam.model.wire import LauncherInfo, Lease, LeaseRequest, Outcome, Outlook, Renewal
+from balsam.store import dialect, moves
+from balsam.store import rows as row_mapping
+from balsam.store.moves import Change
+from balsam.store.rows import JobReader
+from balsam.store.schema import FREE, apps, attempts, jobs, launchers
+
+#: What a launcher needs to know of a job: everything but what only users read.
+_NOT_NEEDED = ("data", "description", "owner", "created_at", "updated_at", "pending_parents")
+_LEASED_COLUMNS = [column for column in jobs.c if column.name not in _NOT_NEEDED]
+_LEASED_FIELDS = (*(column.name for column in _LEASED_COLUMNS), "job_id", "workdir", "parents")
+_INFO_COLUMNS = [column.name for column in launchers.c]
+#: Counting stops here: the launcher asks only whether there are any, and says "many".
+_COUNT_LIMIT = 1000
+
+
+def register(connection: Connection, info: LauncherInfo, now: float, expires_at: float) -> int:
+    """Insert a launcher and return its id."""
+    values = msgspec.structs.asdict(info) | {"started_at": now, "expires_at": expires_at}
+    del values["id"]
+    statement = launchers.insert().values(**values).returning(launchers.c.id)
+    return int(connection.execute(statement).scalar_one())
+
+
+def fetch(connection: Connection, live: bool) -> list[LauncherInfo]:
+    """Return launchers, oldest first."""
+    statement = sa.select(launchers).order_by(launchers.c.id)
+    if live:
+        statement = statement.where(launchers.c.ended_at.is_(None))
+    read = row_mapping.reader_of(LauncherInfo, _INFO_COLUMNS)
+    return [read(row) for row in connection.execute(statement)]
+
+
+def check_live(connection: Connection, launcher: int) -> None:
+    """Raise `LeaseLost` when *launcher* has ended or expired."""
+    ended = connection.execute(
+        sa.select(launchers.c.ended_at, launchers.c.message).where(launchers.c.id == launcher)
+    ).first()
+    if ended is None or ended[0] is not None:
+        why = ended[1] if ended else "it is not known"
+        raise LeaseLost(f"launcher {launcher} has lost its lease: {why}")
+
+
+def renew(connection: Connection, launcher: int, expires_at: float) -> Renewal:
+    """Prolong the lease, and tell which of its jobs a user killed."""
+    check_live(connection, launcher)
+    connection.execute(
+        sa.update(launchers).where(launchers.c.id == launcher).values(expires_at=expires_at)
+    )
+    killed = connection.execute(
+        sa.select(jobs.c.id).where(
+            jobs.c.launcher_id == launcher, jobs.c.state == State.USER_KILLED
+        )
+    )
+    return Renewal(expires_at=expires_at, killed=list(killed.scalars()))
+
+
+def _scope(request: LeaseRequest) -> list[sa.ColumnElement[bool]]:
+    """Return the terms for jobs that the launcher may take at all."""
+    terms: list[sa.ColumnElement[bool]] = []
+    if request.workflow_filter:
+        terms.append(dialect.has_text(jobs.c.workflow, request.workflow_filter))
+    if request.owner:
+        terms.append(jobs.c.owner == request.owner)
+    serial = sa.and_(jobs.c.num_nodes == 1, jobs.c.ranks_per_node == 1)
+    if not request.parallel:
+        terms.append(serial)
+    if not request.serial:
+        terms.append(sa.not_(serial))
+    return terms
+
+
+def _fits(request: LeaseRequest) -> sa.ColumnElement[bool]:
+    """Return the term for jobs that the launcher's nodes and time can hold.
+
+    Jobs that only need a hook or a handler are always fit.
+    """
+    cores = sa.case(
+        (jobs.c.cores_per_rank > 0, jobs.c.ranks_per_node * jobs.c.cores_per_rank),
+        else_=jobs.c.ranks_per_node * jobs.c.threads_per_rank / jobs.c.threads_per_core,
+    )
+    terms = [
+        jobs.c.num_nodes <= request.num_nodes,
+        sa.or_(jobs.c.node_packing_count > 1, cores <= request.cores),
+        jobs.c.gpus_per_rank * jobs.c.ranks_per_node <= request.gpus,
+        jobs.c.memory_mib <= request.memory_mib,
+    ]
+    if request.minutes_left is not None:
+        terms.append(jobs.c.wall_time_minutes <= request.minutes_left)
+    after_run = [s for s in LEASABLE_STATES if s.startswith(("RUN_", "POST"))]
+    return sa.or_(sa.and_(*terms), jobs.c.state.in_(after_run))
+
+
+def lease(connection: Connection, reader: JobReader, launcher: int, request: LeaseRequest) -> Lease:
+    """Lease free jobs, by priority, then large and long first."""
+    check_live(connection, launcher)
+    terms = _scope(request)
+    if request.only_priority_from is not None:
+        terms.append(jobs.c.priority >= request.only_priority_from)
+    order = (
+        jobs.c.priority.desc(),
+        jobs.c.num_nodes.desc(),
+        jobs.c.wall_time_minutes.desc(),
+        jobs.c.id,
+    )
+    chosen = (
+        sa.select(jobs.c.id)
+        .where(sa.text(FREE), *terms, _fits(request))
+        .order_by(*order)
+        .limit(request.limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.id.in_(chosen))
+        .values(launcher_id=launcher)
+        .returning(*_LEASED_COLUMNS)
+    ).all()
+    found = reader.read(connection, rows, _LEASED_FIELDS)
+    found.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
+    names = {job.application for job in found}
+    read = row_mapping.reader_of(App, [c.name for c in apps.c])
+    chosen_apps = connection.execute(sa.select(apps).where(apps.c.name.in_(names))) if names else ()
+    return Lease(jobs=found, apps={app.name: app for app in map(read, chosen_apps)})
+
+
+def outlook(connection: Connection, launcher: int, request: LeaseRequest) -> Outlook:
+    """Count (up to a limit) what is left for a launcher."""
+
+    def count(*terms: sa.ColumnElement[bool]) -> int:
+        some = sa.select(jobs.c.id).where(*terms).limit(_COUNT_LIMIT).subquery()
+        return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+
+    scope, free = _scope(request), sa.text(FREE)
+    return Outlook(
+        leasable=count(free, *scope, _fits(request)),  # type: ignore[arg-type]
+        unfit=count(free, *scope, sa.not_(_fits(request))),  # type: ignore[arg-type]
+        waiting=count(jobs.c.state == State.AWAITING_PARENTS, *scope),
+        held_elsewhere=count(
+            jobs.c.launcher_id.is_not(None), jobs.c.launcher_id != launcher, *scope
+        ),
+    )
+
+
+def retire(connection: Connection, launcher: int, message: str, lost: bool, now: float) -> int:
+    """End a launcher; its jobs go back, running ones to RESTART_READY (see `Client`)."""
+    ended = connection.execute(
+        sa.update(launchers)
+        .where(launchers.c.id == launcher, launchers.c.ended_at.is_(None))
+        .values(ended_at=now, message=message)
+    )
+    if not ended.rowcount:
+        return 0
+    held: Any = connection.execute(
+        sa.select(jobs.c.id, jobs.c.state).where(jobs.c.launcher_id == launcher)
+    ).all()
+    running = [
+        Change(job, State.RUNNING, State.RESTART_READY, message)
+        for job, state in held
+        if state == State.RUNNING
+    ]
+    moves.apply(connection, running, now)
+    connection.execute(
+        sa.update(jobs).where(jobs.c.launcher_id == launcher).values(launcher_id=None)
+    )
+    outcome = Outcome.LOST if lost else Outcome.TIMEOUT
+    connection.execute(
+        sa.update(attempts)
+        .where(attempts.c.launcher_id == launcher, attempts.c.ended_at.is_(None))
+        .values(ended_at=now, outcome=outcome, message=message)
+    )
+    return len(held)
+
+
+def expired(connection: Connection, now: float) -> list[LauncherInfo]:
+    """Return the live launchers whose lease has run out."""
+    return [info for info in fetch(connection, live=True) if info.expires_at < now]

@@ -1,0 +1,171 @@
+"""Changing states: the one place that writes `jobs.state`, with an event for each change."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from balsam.model.graph import Kind, Verdict, settled_state, verdict
+from balsam.model.states import END_STATES, State, legal
+from balsam.store import dialect
+from balsam.store.schema import apps, dependencies, events, jobs
+
+EVENT_COLUMNS = ("time", "job", "from_state", "to_state", "message")
+
+
+class Change(NamedTuple):
+    """One state change; the caller has read the old state in the same transaction."""
+
+    job: int
+    old: State
+    new: State
+    message: str = ""
+
+
+def write_events(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+    """Append events; each row is (time, job, from_state, to_state, message)."""
+    dialect.insert_rows(connection, events, EVENT_COLUMNS, rows)
+
+
+def apply(
+    connection: Connection, changes: list[Change], now: float, *, by_user: bool = False
+) -> None:
+    """Make *changes* and release the children of jobs that ended.
+
+    A child's own end settles its children in turn, level by level, in this transaction.
+    """
+    while changes:
+        for change in changes:
+            if not legal(change.old, change.new, by_user=by_user):
+                raise AssertionError(f"illegal move {change}")
+        dialect.update_rows(
+            connection, jobs, ("state", "updated_at"), [(c.new, now, c.job) for c in changes]
+        )
+        write_events(connection, [(now, c.job, c.old, c.new, c.message) for c in changes])
+        ended = {c.job: c.new for c in changes if c.new in END_STATES}
+        changes, by_user = release(connection, ended), False
+
+
+def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
+    """Count the *ended* parents down at their children; return what follows for those.
+
+    Costs the out-degree of the ended jobs: waiting jobs are never scanned.
+    """
+    if not ended:
+        return []
+    edges = connection.execute(
+        sa.select(dependencies.c.child, dependencies.c.parent, dependencies.c.kind).where(
+            dialect.among(dependencies.c.parent, list(ended))
+        )
+    ).all()
+    if not edges:
+        return []
+    met: dict[int, int] = {}
+    never: dict[int, tuple[int, Kind]] = {}
+    for child, parent, kind in edges:
+        if verdict(Kind(kind), ended[parent]) is Verdict.MET:
+            met[child] = met.get(child, 0) + 1
+        else:
+            never.setdefault(child, (parent, Kind(kind)))
+    waiting = _awaiting(connection, [*met, *never])
+    # Counters are kept for waiting jobs alone: whatever comes back to CREATED is counted anew.
+    counts = [(n, child) for child, n in met.items() if child in waiting and child not in never]
+    dialect.count_down(connection, jobs, "pending_parents", counts)
+    changes = [
+        Change(
+            child,
+            State.AWAITING_PARENTS,
+            settled_state(kind),
+            never_reason(parent, kind, ended[parent]),
+        )
+        for child, (parent, kind) in never.items()
+        if child in waiting
+    ]
+    return changes + free_to_go(connection, [child for _, child in counts])
+
+
+def never_reason(parent: int, kind: Kind, state: State) -> str:
+    """Return why a child that needed *kind* of *parent* in *state* will not run."""
+    if kind is Kind.FAIL:
+        return f"not needed: parent {parent} finished"
+    return f"parent {parent} ended as {state}"
+
+
+def _awaiting(connection: Connection, ids: list[int]) -> set[int]:
+    rows = connection.execute(
+        sa.select(jobs.c.id).where(
+            dialect.among(jobs.c.id, ids), jobs.c.state == State.AWAITING_PARENTS
+        )
+    )
+    return set(rows.scalars())
+
+
+#: Whether a job has something to do before it can run, in SQL.
+NEEDS_PREPARATION = sa.or_(
+    jobs.c.input_files != "",
+    jobs.c.stage_in_url != "",
+    sa.exists().where(apps.c.name == jobs.c.application, apps.c.preprocess != ""),
+)
+
+
+def free_to_go(connection: Connection, ids: list[int]) -> list[Change]:
+    """Return the changes of those AWAITING_PARENTS among *ids* that wait for nothing any more."""
+    if not ids:
+        return []
+    rows = connection.execute(
+        sa.select(jobs.c.id, NEEDS_PREPARATION).where(
+            dialect.among(jobs.c.id, ids),
+            jobs.c.state == State.AWAITING_PARENTS,
+            jobs.c.pending_parents == 0,
+        )
+    )
+    return [
+        Change(job, State.AWAITING_PARENTS, State.READY if prepare else State.PREPROCESSED)
+        for job, prepare in rows
+    ]
+
+
+def settle(connection: Connection, ids: list[int]) -> list[Change]:
+    """Count anew what each CREATED job among *ids* waits for; return where it goes.
+
+    Costs the in-degree of the jobs.
+    """
+    rows = connection.execute(
+        sa.select(jobs.c.id, NEEDS_PREPARATION).where(
+            dialect.among(jobs.c.id, ids), jobs.c.state == State.CREATED
+        )
+    ).all()
+    prepare = {job: bool(flag) for job, flag in rows}
+    parent = jobs.alias("parent")
+    edges = connection.execute(
+        sa.select(dependencies.c.child, dependencies.c.parent, dependencies.c.kind, parent.c.state)
+        .join(parent, parent.c.id == dependencies.c.parent)
+        .where(dialect.among(dependencies.c.child, list(prepare)))
+    )
+    pending = dict.fromkeys(prepare, 0)
+    never: dict[int, tuple[int, Kind, State]] = {}
+    for child, of, kind, state in edges:
+        match verdict(Kind(kind), State(state)):
+            case Verdict.WAIT:
+                pending[child] += 1
+            case Verdict.NEVER:
+                never.setdefault(child, (of, Kind(kind), State(state)))
+            case Verdict.MET:
+                pass
+    dialect.update_rows(
+        connection, jobs, ("pending_parents",), [(n, child) for child, n in pending.items()]
+    )
+    changes = []
+    for job, n in pending.items():
+        if job in never:
+            of, kind, state = never[job]
+            reason = never_reason(of, kind, state)
+            changes.append(Change(job, State.CREATED, settled_state(kind), reason))
+        elif n:
+            changes.append(Change(job, State.CREATED, State.AWAITING_PARENTS))
+        else:
+            new = State.READY if prepare[job] else State.PREPROCESSED
+            changes.append(Change(job, State.CREATED, new))
+    return changes

@@ -1,0 +1,144 @@
+"""What launchers report, applied by set: the hot path of every campaign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from balsam.model.states import END_STATES, State, legal
+from balsam.model.wire import Attempt, Move, Outcome, Refusal, Report
+from balsam.store import dialect, moves
+from balsam.store.schema import attempts, jobs, launchers
+
+ATTEMPT_COLUMNS = tuple(column.name for column in attempts.c)
+
+
+class _Job:
+    """A job while a report is applied to it."""
+
+    __slots__ = (
+        "attempt",
+        "changed",
+        "exit_code",
+        "holder",
+        "id",
+        "late",
+        "refused",
+        "retries",
+        "state",
+    )
+
+    def __init__(self, row: Any) -> None:
+        self.id: int = row.id
+        self.state = State(row.state)
+        self.attempt: int = row.attempt
+        self.retries: int = row.retries
+        self.holder: int | None = row.launcher_id
+        self.exit_code: int | None = row.exit_code
+        self.changed = False
+        self.refused = ""
+        self.late = False
+
+
+def apply(connection: Connection, launcher: int, report: Report, now: float) -> list[Refusal]:
+    """Apply *report* of *launcher* (see `Client.report`)."""
+    live = connection.execute(
+        sa.select(launchers.c.id).where(launchers.c.id == launcher, launchers.c.ended_at.is_(None))
+    ).first()
+    wanted = {m.job for m in report.moves} | {a.job for a in report.attempts}
+    known = _load(connection, list(wanted | set(report.charged) | set(report.released)))
+    last = {move.job: move for move in report.moves}
+    events: list[tuple[Any, ...]] = []
+    refusals: list[Refusal] = []
+    for move in report.moves:
+        job = known.get(move.job)
+        if job is None:
+            refusals.append(Refusal(move.job, "", "the job was removed"))
+        elif not job.refused:
+            job.refused = _refusal(job, move, launcher, live is not None)
+            if job.refused:
+                if not _applied_before(job, last[move.job]):
+                    refusals.append(Refusal(move.job, job.state, job.refused))
+                    job.late = job.holder != launcher or live is None
+                continue
+            events.append((move.time, move.job, move.from_state, move.to_state, move.message))
+            job.state, job.attempt, job.changed = move.to_state, move.attempt, True
+    for attempt in report.attempts:
+        job = known.get(attempt.job)
+        if job and not job.refused and attempt.number == job.attempt and attempt.ended_at:
+            job.exit_code, job.changed = attempt.exit_code, True
+    for charged in report.charged:
+        if charged in known and not known[charged].refused:
+            known[charged].retries += 1
+    for released in report.released:
+        job = known.get(released)
+        if job and job.holder == launcher:
+            job.holder, job.changed = None, True
+    ended = {job.id: job.state for job in known.values() if job.changed and job.state in END_STATES}
+    for id_ in ended:
+        known[id_].holder = None
+    _save(connection, [job for job in known.values() if job.changed], now)
+    moves.write_events(connection, events)
+    _save_attempts(connection, report.attempts, known)
+    moves.apply(connection, moves.release(connection, ended), now)
+    return refusals
+
+
+def _load(connection: Connection, ids: list[int]) -> dict[int, _Job]:
+    columns = (
+        jobs.c.id,
+        jobs.c.state,
+        jobs.c.attempt,
+        jobs.c.retries,
+        jobs.c.launcher_id,
+        jobs.c.exit_code,
+    )
+    statement = sa.select(*columns).where(dialect.among(jobs.c.id, ids)).with_for_update()
+    return {row.id: _Job(row) for row in connection.execute(statement)}
+
+
+def _refusal(job: _Job, move: Move, launcher: int, live: bool) -> str:
+    """Return why *move* may not be applied to *job*, or ''."""
+    if not live or job.holder != launcher:
+        return "the lease has ended"
+    if job.state != move.from_state:
+        return f"the job is {job.state}, not {move.from_state}"
+    if move.attempt != job.attempt + (move.to_state == State.RUNNING):
+        return f"the job is at attempt {job.attempt}, not {move.attempt}"
+    if not legal(move.from_state, move.to_state):
+        return f"{move.from_state} → {move.to_state} is no legal move"
+    return ""
+
+
+def _applied_before(job: _Job, last: Move) -> bool:
+    """Tell whether this is a report sent again: the job is where the report would bring it."""
+    return job.attempt == last.attempt and job.state == last.to_state
+
+
+def _save(connection: Connection, changed: list[_Job], now: float) -> None:
+    dialect.update_rows(
+        connection,
+        jobs,
+        ("state", "attempt", "retries", "exit_code", "launcher_id", "updated_at"),
+        [(j.state, j.attempt, j.retries, j.exit_code, j.holder, now, j.id) for j in changed],
+    )
+
+
+def _save_attempts(connection: Connection, reported: list[Attempt], known: dict[int, _Job]) -> None:
+    rows = []
+    for attempt in reported:
+        job = known.get(attempt.job)
+        if job is None:
+            continue
+        if job.late and attempt.outcome is not Outcome.LOST:
+            result = f"{attempt.outcome}, exit code {attempt.exit_code}"
+            attempt = msgspec.structs.replace(
+                attempt,
+                outcome=Outcome.REFUSED,
+                message=f"reported after the lease had ended: {result}",
+            )
+        rows.append(tuple(getattr(attempt, name) for name in ATTEMPT_COLUMNS))
+    dialect.upsert_rows(connection, attempts, ATTEMPT_COLUMNS, rows)

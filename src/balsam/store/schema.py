@@ -1,0 +1,185 @@
+"""The tables. Columns of a record's table are its fields: one definition for each thing.
+
+Times are seconds since the epoch, UTC (8 bytes, exact to under a microsecond, the same on
+every database). Events and attempts are append-only and carry no foreign key: they are
+written by the million, and removed with their job by `jobs.delete`.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any, Union, get_args, get_origin
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from balsam.model.app import App
+from balsam.model.batch_job import BatchJob
+from balsam.model.job import DERIVED, Job
+from balsam.model.states import LEASABLE_STATES, STATES
+from balsam.model.wire import Attempt, Event, LauncherInfo
+
+#: The revision that this code reads and writes (the newest in `migrations/versions`).
+REVISION = "0001"
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+#: SQLite numbers rows by themselves only in a column of exactly this type.
+RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Json = sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+def _column(field: msgspec.structs.FieldInfo) -> sa.Column[Any]:
+    """Return the column of a record's field: its type, and its default in the database."""
+    kind = field.type
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = get_args(kind)[0]
+        return sa.Column(field.name, sa.BigInteger() if kind is int else sa.Double())
+    if kind is bool:
+        return sa.Column(field.name, sa.Boolean(), nullable=False, server_default=_flag(field))
+    if kind is int:
+        return sa.Column(field.name, sa.BigInteger(), nullable=False, server_default=_text(field))
+    if kind is float:
+        return sa.Column(field.name, sa.Double(), nullable=False, server_default=_text(field))
+    if kind is Any or get_origin(kind) is dict:
+        return sa.Column(field.name, Json, nullable=False, server_default="{}")
+    return sa.Column(field.name, sa.Text(), nullable=False, server_default=_text(field))
+
+
+def _flag(field: msgspec.structs.FieldInfo) -> sa.sql.expression.ColumnElement[bool]:
+    return sa.true() if field.default else sa.false()
+
+
+def _text(field: msgspec.structs.FieldInfo) -> str | None:
+    return None if field.default is msgspec.NODEFAULT else str(field.default)
+
+
+def _columns(record: type[msgspec.Struct], *without: str) -> list[sa.Column[Any]]:
+    return [_column(f) for f in msgspec.structs.fields(record) if f.name not in without]
+
+
+def _words(words: tuple[str, ...]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+#: Free, and a launcher can do the next step. Queries must hold this very text for the
+#: partial index `ix_jobs_queue` to serve them.
+FREE = f"launcher_id IS NULL AND state IN ({_words(LEASABLE_STATES)})"
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.Text(), primary_key=True),
+    sa.Column("value", sa.Text(), nullable=False),
+)
+
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("name", sa.Text(), primary_key=True),
+    sa.Column("value", sa.BigInteger(), nullable=False),
+)
+
+apps = sa.Table(
+    "apps",
+    metadata,
+    sa.Column("id", RowId, primary_key=True),
+    *_columns(App, "id"),
+    sa.UniqueConstraint("name"),
+)
+
+batch_jobs = sa.Table(
+    "batch_jobs",
+    metadata,
+    sa.Column("id", RowId, primary_key=True),
+    *_columns(BatchJob, "id"),
+)
+
+launchers = sa.Table(
+    "launchers",
+    metadata,
+    sa.Column("id", RowId, primary_key=True),
+    *_columns(LauncherInfo, "id"),
+    sa.Index(None, "ended_at"),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", RowId, primary_key=True, autoincrement=False),
+    *_columns(Job, "id", *DERIVED),
+    sa.CheckConstraint(f"state IN ({_words(STATES)})", name="state"),
+    sa.CheckConstraint("pending_parents >= 0", name="pending_parents"),
+    sa.Index(None, "state", "id"),
+    sa.Index(None, "workflow", "state"),
+    sa.Index(
+        "ix_jobs_launcher_id",
+        "launcher_id",
+        sqlite_where=sa.text("launcher_id IS NOT NULL"),
+        postgresql_where=sa.text("launcher_id IS NOT NULL"),
+    ),
+)
+sa.Index(
+    "ix_jobs_queue",
+    jobs.c.priority.desc(),
+    jobs.c.num_nodes.desc(),
+    jobs.c.wall_time_minutes.desc(),
+    jobs.c.id,
+    sqlite_where=sa.text(FREE),
+    postgresql_where=sa.text(FREE),
+)
+
+dependencies = sa.Table(
+    "dependencies",
+    metadata,
+    sa.Column(
+        "parent",
+        sa.BigInteger(),
+        sa.ForeignKey("jobs.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column(
+        "child",
+        sa.BigInteger(),
+        sa.ForeignKey("jobs.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("kind", sa.Text(), nullable=False),
+    sa.CheckConstraint("kind IN ('ok', 'fail', 'any')", name="kind"),
+    sa.Index(None, "child"),
+    sqlite_with_rowid=False,
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", RowId, primary_key=True),
+    *_columns(Event, "id", "job_id"),
+    sa.Index(None, "job"),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("job", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("number", sa.BigInteger(), primary_key=True, autoincrement=False),
+    *_columns(Attempt, "job", "number", "job_id"),
+    sa.Index(
+        "ix_attempts_open",
+        "launcher_id",
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    ),
+    sqlite_with_rowid=False,
+)

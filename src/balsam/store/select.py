@@ -1,0 +1,159 @@
+"""From `model.query.Query` to SQL. Works the same on every database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from balsam.errors import InvalidInput
+from balsam.model.query import Filter, Query
+from balsam.store import dialect
+from balsam.store.schema import apps, batch_jobs, dependencies, events, jobs
+
+TABLES: dict[str, sa.Table] = {
+    "jobs": jobs,
+    "apps": apps,
+    "batch_jobs": batch_jobs,
+    "events": events,
+}
+
+
+def conditions(query: Query, kind: str) -> list[sa.ColumnElement[bool]]:
+    """Return the WHERE terms of *query* on rows of *kind*."""
+    terms = [_condition(one, kind) for one in query.filters]
+    for group in query.excludes:
+        together = sa.and_(*(_condition(one, kind) for one in group))
+        # NULL is neither true nor false: what is not known to match is not excluded.
+        terms.append(sa.not_(sa.func.coalesce(together, sa.false())))
+    return terms
+
+
+def ordering(query: Query, kind: str) -> list[Any]:
+    """Return the ORDER BY terms, always ending with the id."""
+    table = TABLES[kind]
+    terms: list[Any] = []
+    for item in query.order:
+        column = table.c[item.lstrip("-")]
+        terms.append(column.desc() if item.startswith("-") else column.asc())
+    if "id" not in {item.lstrip("-") for item in query.order}:
+        terms.append(table.c.id.asc())
+    return terms
+
+
+def ids(query: Query, kind: str = "jobs") -> sa.Select[tuple[int]]:
+    """Return the SELECT of the ids that *query* selects, with its order and slice."""
+    table = TABLES[kind]
+    statement = sa.select(table.c.id).where(*conditions(query, kind))
+    if query.limit is not None or query.offset:
+        statement = statement.order_by(*ordering(query, kind))
+    return sliced(statement, query)
+
+
+def sliced(statement: sa.Select[Any], query: Query) -> sa.Select[Any]:
+    if query.limit is not None:
+        statement = statement.limit(query.limit)
+    if query.offset:
+        statement = statement.offset(query.offset)
+    return statement
+
+
+def _condition(one: Filter, kind: str) -> sa.ColumnElement[bool]:
+    table = TABLES[kind]
+    if kind == "jobs":
+        match one.field:
+            case "parents":
+                return _related(one, dependencies.c.child, dependencies.c.parent)
+            case "children":
+                return _related(one, dependencies.c.parent, dependencies.c.child)
+            case "state_history":
+                mine = events.c.job == jobs.c.id
+                text = events.c.to_state + " " + events.c.message
+                return sa.exists().where(mine, dialect.has_text(text, str(one.value)))
+    if kind == "events" and one.field == "workflow":
+        inner = Query(filters=(one,))
+        return events.c.job.in_(ids(inner))
+    column = table.c[one.field]
+    if one.lookup == "has_key":
+        path = dialect.json_path([*one.path, str(one.value)])
+        return dialect.json_kind(column, path).is_not(None)
+    if one.path:
+        return _json_condition(column, one)
+    return _compare(column, one.lookup, one.value, json=isinstance(column.type, sa.JSON))
+
+
+def _related(one: Filter, mine: Any, other: Any) -> sa.ColumnElement[bool]:
+    values = one.value if one.lookup == "in" else [one.value]
+    if one.lookup not in ("exact", "in", "contains"):
+        raise InvalidInput(f"{one.field} takes no lookup {one.lookup!r}; use exact or in")
+    return jobs.c.id.in_(sa.select(mine).where(dialect.among(other, values)))
+
+
+def _json_condition(column: Any, one: Filter) -> sa.ColumnElement[bool]:
+    path = dialect.json_path(one.path)
+    kind, value = dialect.json_kind(column, path), dialect.json_value(column, path)
+    if one.lookup == "isnull":
+        absent = sa.or_(kind.is_(None), kind == "null")
+        return absent if one.value else sa.not_(absent)
+    if one.lookup == "in":
+        options = [
+            _json_condition(column, Filter(one.field, one.path, "exact", v)) for v in one.value
+        ]
+        return sa.or_(sa.false(), *options)
+    if one.lookup == "ne":
+        same = _json_condition(column, Filter(one.field, one.path, "exact", one.value))
+        return sa.not_(sa.func.coalesce(same, sa.false()))
+    match one.value:
+        case None:
+            return kind == "null"
+        case bool():
+            return kind == ("true" if one.value else "false")
+        case int() | float():
+            return sa.and_(kind == "number", _compare(value, one.lookup, one.value))
+        case str():
+            return sa.and_(kind == "string", _compare(value, one.lookup, one.value))
+    raise InvalidInput(f"cannot compare {one.field} with {one.value!r}; use a number or a text")
+
+
+def _compare(column: Any, lookup: str, value: Any, json: bool = False) -> sa.ColumnElement[bool]:
+    term: Any
+    match lookup:
+        case "exact":
+            term = column.is_(None) if value is None else column == value
+        case "iexact":
+            term = sa.func.lower(column) == str(value).lower()
+        case "ne":
+            term = column.is_not(None) if value is None else column != value
+        case "in":
+            numbers = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+            if json:
+                term = sa.or_(sa.false(), *(column == v for v in value))
+            else:
+                term = dialect.among(column, value) if numbers and value else column.in_(value)
+        case "contains":
+            text = sa.cast(column, sa.Text()) if json else column
+            term = dialect.has_text(text, str(value))
+        case "icontains":
+            text = sa.cast(column, sa.Text()) if json else column
+            term = text.icontains(str(value), autoescape=True)
+        case "startswith":
+            term = sa.func.substr(column, 1, len(str(value))) == str(value)
+        case "istartswith":
+            term = sa.func.lower(sa.func.substr(column, 1, len(str(value)))) == str(value).lower()
+        case "endswith":
+            size = len(str(value))
+            start = sa.func.length(column) - size + 1
+            term = sa.func.substr(column, start, size) == str(value)
+        case "gt":
+            term = column > value
+        case "gte":
+            term = column >= value
+        case "lt":
+            term = column < value
+        case "lte":
+            term = column <= value
+        case "isnull":
+            term = column.is_(None) if value else column.is_not(None)
+        case _:
+            raise InvalidInput(f"lookup {lookup!r} is not known")
+    return term  # type: ignore[no-any-return]
