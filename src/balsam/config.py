@@ -109,11 +109,13 @@ def _flatten(tables: dict[str, Any], file: Path) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for table, group in tables.items():
         if not isinstance(group, dict):
-            raise UnknownField(f"{file}: {table!r} stands outside a table.{nearest(table, list(known))}")
+            hint = nearest(table, list(known))
+            raise UnknownField(f"{file}: {table!r} stands outside a table.{hint}")
         for name, value in group.items():
             key = f"{table}.{name}"
             if key not in known:
-                raise UnknownField(f"{file}: there is no setting {key!r}.{nearest(key, list(known))}")
+                hint = nearest(key, list(known))
+                raise UnknownField(f"{file}: there is no setting {key!r}.{hint}")
             flat[key] = value
     return flat
 

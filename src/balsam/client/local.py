@@ -250,7 +250,7 @@ R = TypeVar("R", Job, Event)
 
 
 def _by_pages(query: Query, page: int, fetch: Callable[[Query], list[R]]) -> Iterator[R]:
-    """Yield what *query* selects in order of id, a page at a time, each from where the last ended."""
+    """Yield what *query* selects by id, each page from where the last ended."""
     if query.order not in ((), ("id",)) or query.offset:
         raise InvalidInput("only a query in order of id, without offset, can be iterated by pages")
     left, last = query.limit, 0
