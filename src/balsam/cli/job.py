@@ -1,0 +1,340 @@
+"""`balsam job` and `balsam mkchild`: add jobs, one or a million."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from balsam.cli import options
+from balsam.cli.context import confirm, open_site, warn
+from balsam.cli.output import job_record, print_json, text
+from balsam.cli.prototype import Given, Prototype, Summary, option_name
+from balsam.cli.selectors import one_job, resolve_all
+from balsam.cli.sources import Source
+from balsam.client.interface import Client
+from balsam.errors import BalsamError, CannotStart, InvalidInput, NotFound, nearest
+from balsam.model.app import App, command_line
+from balsam.model.job import EDITABLE, Job
+from balsam.model.query import ALL, Query, parse
+
+#: Jobs inserted in one transaction.
+BATCH = 20_000
+#: From here on a terminal is told how far it is.
+LONG = 100_000
+REQUIRED = ("name", "workflow", "application")
+
+JOB_EXAMPLES = f"""\
+{options.TEMPLATES}
+
+examples:
+  balsam job --name hello --workflow test --application say-hello --args "world" --yes
+  balsam job --array 0-999 --name sim_{{i:04d}} --workflow scan --app sim --args "--seed {{i}}"
+  balsam job --from-file runs.csv --workflow scan --app sim --name T{{temperature}} \\
+      --param temperature={{temperature}} --data '{{"run": {{i}}}}' --after 12 --yes
+"""
+CHILD_EXAMPLES = """\
+What is not given is taken from the current job. The child depends on the current job and
+on its parents. Hooks belong to apps: with --preprocessor or --postprocessor the child's app
+is a copy of the app with these hooks.
+
+example (inside a job, for instance in its postprocess script):
+  balsam mkchild --name refine --args "--level 2" --num-nodes 4
+"""
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add `job` and `mkchild`."""
+    job = subparsers.add_parser("job", help="add jobs", epilog=JOB_EXAMPLES)
+    options.add_options(job)
+    job.set_defaults(run=run_job)
+    child = subparsers.add_parser(
+        "mkchild", help="add a child of the current job", epilog=CHILD_EXAMPLES
+    )
+    options.add_options(child)
+    child.add_argument(
+        "--wall-minutes",
+        dest="wall_time_minutes",
+        type=float,
+        metavar="N",
+        help="as --wall-time-minutes",
+    )
+    child.add_argument("--preprocessor", metavar="COMMAND", help="the child's preprocess hook")
+    child.add_argument("--postprocessor", metavar="COMMAND", help="the child's postprocess hook")
+    child.set_defaults(run=run_mkchild)
+
+
+def run_job(args: argparse.Namespace) -> int:
+    said = options.given(args)
+    source = options.source(args)
+    with open_site(args) as client:
+        _add_parents(said, args, client)
+        return _add(args, client, Job(), said, source)
+
+
+def run_mkchild(args: argparse.Namespace) -> int:
+    said = options.given(args)
+    source = options.source(args)
+    current_id = os.environ.get("BALSAM_JOB_ID", "")
+    if not current_id:
+        raise InvalidInput(
+            "BALSAM_JOB_ID is not set: `balsam mkchild` works inside a job; outside, use"
+            " `balsam job … --after ID`"
+        )
+    args.yes = True  # a job has nobody to ask
+    with open_site(args) as client:
+        current = one_job(client, current_id)
+        fields = {name: getattr(current, name) for name in EDITABLE}
+        fields["parents"] = [*current.parents, current.id]
+        _add_parents(said, args, client, fields)
+        hooks = {"preprocess": args.preprocessor, "postprocess": args.postprocessor}
+        hooks = {name: command for name, command in hooks.items() if command is not None}
+        derived = None
+        if hooks:
+            derived = _with_hooks(client, said.texts.get("application", current.application), hooks)
+            said.texts["application"] = derived.name
+            if derived.id is None and not args.dry_run:
+                client.add_app(derived)
+        return _add(args, client, Job(**fields), said, source, derived)
+
+
+def _with_hooks(client: Client, name: str, hooks: dict[str, str]) -> App:
+    """Return the copy of app *name* with *hooks*: the registered one, or a new one without id."""
+    from hashlib import blake2s
+
+    import msgspec
+
+    apps = {app.name: app for app in client.apps(ALL)}
+    _refuse_unknown({name}, apps)
+    digest = blake2s(repr(sorted(hooks.items())).encode(), digest_size=4).hexdigest()
+    derived = f"{name}-{digest}"
+    return apps.get(derived) or msgspec.structs.replace(apps[name], id=None, name=derived, **hooks)
+
+
+def _add_parents(
+    said: Given, args: argparse.Namespace, client: Client, known: dict[str, Any] | None = None
+) -> None:
+    for field, texts in (
+        ("parents", args.after),
+        ("parents_any", args.after_any),
+        ("parents_failed", args.after_failed),
+    ):
+        before = (known or {}).get(field, [])
+        if texts:
+            said.values[field] = list(dict.fromkeys([*before, *resolve_all(client, texts)]))
+
+
+def _add(
+    args: argparse.Namespace,
+    client: Client,
+    shared: Job,
+    said: Given,
+    source: Source,
+    new_app: App | None = None,
+) -> int:
+    """Check all jobs, ask, insert them, and say what was added."""
+    missing = [
+        option_name(field)
+        for field in REQUIRED
+        if field not in said.texts and field not in source.names and not getattr(shared, field)
+    ]
+    if missing:
+        raise InvalidInput(f"the following options are required: {', '.join(missing)}")
+    prototype = Prototype(shared, said, source)
+    summary = prototype.check()
+    if summary.first is None:
+        raise InvalidInput(f"{args.each_line or args.from_file} has no records: no job to add")
+    apps = {app.name: app for app in client.apps(ALL)}
+    if new_app is not None:
+        apps[new_app.name] = new_app
+    _refuse_unknown(summary.applications, apps)
+    _refuse_missing_parents(client, summary.parents)
+    _warn(args, client, summary, prototype.unused, apps)
+    total = source.count() or 0
+    if args.dry_run:
+        return _show_only(args, prototype, summary.first, total, apps)
+    if not args.json:
+        _describe(summary.first, total, apps)
+    if not args.yes:
+        where = sys.stderr if args.json else sys.stdout
+        print(_population(client, summary), file=where, flush=True)
+        what = "job" if total == 1 else f"{total} jobs"
+        if not confirm(args, f"Confirm adding {what} to DB"):
+            print("Nothing was added.", file=where)
+            return 1
+    spans = insert(client, prototype.batches(BATCH), total)
+    if args.json:
+        print_json(job_record(job) for job in _read_back(client, spans))
+    elif total == 1:
+        job_id = spans[0][0]
+        print(
+            f"Added job to database: id {job_id} "
+            f"[{summary.first.name} | {client.identity.short(job_id)}]"
+        )
+    else:
+        print(f"Added {total} jobs to database: {_spelled(spans)}")
+    return 0
+
+
+def _refuse_unknown(names: Iterable[str], apps: dict[str, App]) -> None:
+    for name in sorted(set(names) - set(apps)):
+        raise NotFound(
+            f"there is no app {name!r}.{nearest(name, list(apps))}"
+            " Register it with `balsam app`; `balsam ls apps` lists those there are."
+        )
+
+
+def _refuse_missing_parents(client: Client, parents: set[int]) -> None:
+    ids = sorted(parents)
+    for start in range(0, len(ids), 5000):
+        chunk = ids[start : start + 5000]
+        found = {job.id for job in client.jobs(Query().where(id__in=chunk), fields=["id"])}
+        for missing in sorted(set(chunk) - found):
+            raise NotFound(f"there is no job {missing} to be a parent; `balsam ls` lists the jobs")
+
+
+def _warn(
+    args: argparse.Namespace,
+    client: Client,
+    summary: Summary,
+    unused: list[str],
+    apps: dict[str, App],
+) -> None:
+    if args.coschedule_num_nodes:
+        warn("--coschedule-num-nodes has no effect")
+    if unused:
+        warn(f"no field and no template uses the columns {', '.join(map(repr, unused))}")
+    cores, gpus = _largest(client)
+    requests = summary.requests
+    _warn_beyond(
+        max((r.cores_per_node for r in requests if r.node_packing_count == 1), default=0),
+        cores,
+        "cores",
+    )
+    if gpus is not None:
+        _warn_beyond(max(r.gpus_per_rank * r.ranks_per_node for r in requests), gpus, "GPUs")
+    first = summary.first
+    if first is not None:
+        try:
+            command_line(apps[first.application], first.args, first.parameters)
+        except CannotStart as error:
+            warn(f"{first.name} cannot start as it is: {error}")
+
+
+def _largest(client: Client) -> tuple[int, int | None]:
+    """Return the most cores and GPUs of a node: of this machine and of all launchers so far.
+
+    The GPUs are None while no launcher has counted any.
+    """
+    launchers = client.launchers(live=False)
+    cores = max([os.cpu_count() or 1, *(one.cores for one in launchers)])
+    return cores, max((one.gpus for one in launchers), default=None)
+
+
+def _warn_beyond(needed: float, most: int, unit: str) -> None:
+    if needed > most:
+        warn(
+            f"{needed:g} {unit} on a node are asked for, and the largest node known here has"
+            f" {most}: such a job waits for a launcher with a larger node"
+        )
+
+
+def _population(client: Client, summary: Summary) -> str:
+    if len(summary.workflows) == 1:
+        (workflow,) = summary.workflows
+        number = client.count_jobs(Query(filters=parse({"workflow": workflow})))
+        return f'[INFO]: The workflow "{workflow}" currently has {number} jobs in the database'
+    number = client.count_jobs(ALL)
+    return f"[INFO]: There are currently {number} jobs in the database"
+
+
+def _describe(first: Job, total: int, apps: dict[str, App]) -> None:
+    """Print what the first of *total* jobs is."""
+    print(f"Job (the first of {total})" if total > 1 else "Job")
+    print("-" * 46)
+    default = Job()
+    for field in EDITABLE:
+        value = getattr(first, field)
+        if field != "job_id" and (field in REQUIRED or value != getattr(default, field)):
+            print(f"{field + ':':<32}{text(field, value)}")
+    try:
+        words = command_line(apps[first.application], first.args, first.parameters)
+    except CannotStart:
+        return
+    print(f"{'  *** Executed command:':<32}{shlex.join(words)}")
+
+
+def _show_only(
+    args: argparse.Namespace,
+    prototype: Prototype,
+    first: Job,
+    total: int,
+    apps: dict[str, App],
+) -> int:
+    if args.json:
+        print_json(job_record(job) for batch in prototype.batches(BATCH) for job in batch)
+        return 0
+    _describe(first, total, apps)
+    print(f"Would add {total} job{'s' if total != 1 else ''}; nothing was added.")
+    return 0
+
+
+def insert(client: Client, batches: Iterator[list[Job]], total: int) -> list[tuple[int, int]]:
+    """Insert all *batches* and return the ids as spans (first, last), all inclusive.
+
+    When it is interrupted or the database fails, what was inserted is removed again.
+    """
+    spans: list[tuple[int, int]] = []
+    done = 0
+    shown = total >= LONG and sys.stderr.isatty()
+    try:
+        for batch in batches:
+            for span in _spans(client.create_jobs(batch)):
+                if spans and spans[-1][1] + 1 == span[0]:
+                    spans[-1] = (spans[-1][0], span[1])
+                else:
+                    spans.append(span)
+            done += len(batch)
+            if shown:
+                print(f"\r{done:,} of {total:,} jobs", end="", file=sys.stderr, flush=True)
+    except (BalsamError, KeyboardInterrupt):
+        if spans:
+            _take_back(client, spans, done)
+        raise
+    finally:
+        if shown:
+            print(file=sys.stderr)
+    return spans
+
+
+def _take_back(client: Client, spans: list[tuple[int, int]], done: int) -> None:
+    try:
+        for span in spans:
+            client.delete_jobs(_between(span))
+    except BalsamError as error:
+        warn(f"of the jobs added before, some are left, of {done} {_spelled(spans)}: {error}")
+
+
+def _spans(ids: list[int]) -> Iterator[tuple[int, int]]:
+    if ids and ids[-1] - ids[0] + 1 == len(ids):
+        yield ids[0], ids[-1]
+    else:
+        yield from ((job, job) for job in ids)
+
+
+def _between(span: tuple[int, int]) -> Query:
+    return Query().where(id__gte=span[0], id__lte=span[1])
+
+
+def _read_back(client: Client, spans: list[tuple[int, int]]) -> Iterator[Job]:
+    for span in spans:
+        yield from client.iterate_jobs(_between(span))
+
+
+def _spelled(spans: list[tuple[int, int]]) -> str:
+    named = [f"{a}-{b}" if a != b else str(a) for a, b in spans]
+    shown = ", ".join(named[:10])
+    return f"ids {shown}{', …' if len(named) > 10 else ''}"
