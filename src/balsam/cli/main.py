@@ -53,7 +53,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        namespace, rest = super().parse_known_args(args, namespace)
+        words = joined(sys.argv[1:] if args is None else args)
+        namespace, rest = super().parse_known_args(words, namespace)
         if rest:
             options = list(self._option_string_actions)
             self.error(f"there is no {rest[0]!r} here.{nearest(rest[0].split('=')[0], options)}")
@@ -71,6 +72,23 @@ class Parser(argparse.ArgumentParser):
 
         self.formatter_class = Formatter
         return super().format_help()
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """Return *words* with ``--order -id`` as ``--order=-id`` and ``--args "-n=1 x"`` alike.
+
+    argparse would take such a value for an option.
+    """
+    result: list[str] = []
+    for word in words:
+        option = result[-1] if result else ""
+        if (option == "--order" and word[:1] == "-" and word[:2] != "--") or (
+            option == "--args" and word[:1] == "-" and " " in word
+        ):
+            result[-1] = f"{option}={word}"
+        else:
+            result.append(word)
+    return result
 
 
 def build_parser() -> Parser:
