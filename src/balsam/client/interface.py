@@ -223,4 +223,4 @@ class Client(Protocol):
 
     # changes ------------------------------------------------------------------------
     def watch(self) -> Watch:
-        """Return a watch that wakes on new work, kills and ends."""
+        """Return a watch that wakes on what others do: new work, kills, ends."""

@@ -55,6 +55,7 @@ class LocalClient:
         self.identity = JobIdentity(self._store.key)
         self._reader = JobReader(self.identity, str(path / "data"))
         self._bells = path / "run"
+        self._own_bells: set[str] = set()
 
     def close(self) -> None:
         self._store.close()
@@ -91,7 +92,7 @@ class LocalClient:
             ids = jobs.insert(
                 connection, new, checked.edges, preparing, getpass.getuser(), self._clock()
             )
-        ring(self._bells)
+        self._ring()
         return list(ids)
 
     def jobs(self, query: Query = ALL, fields: Iterable[str] | None = None) -> list[Job]:
@@ -126,37 +127,37 @@ class LocalClient:
                     {checked["application"]},
                 )
             touched = jobs.update(connection, query, checked)
-        ring(self._bells)
+        self._ring()
         return touched
 
     def move_jobs(self, query: Query, state: State, message: str = "") -> int:
         with self._store.writing() as connection:
             moved = jobs.move(connection, query, state, message, self._clock())
-        ring(self._bells)
+        self._ring()
         return moved
 
     def rerun_jobs(self, query: Query) -> int:
         with self._store.writing() as connection:
             moved = jobs.rerun(connection, query, self._clock())
-        ring(self._bells)
+        self._ring()
         return moved
 
     def kill_jobs(self, query: Query, *, recursive: bool = False) -> list[int]:
         with self._store.writing() as connection:
             killed = jobs.kill(connection, query, recursive, self._clock())
-        ring(self._bells)
+        self._ring()
         return killed
 
     def delete_jobs(self, query: Query) -> int:
         with self._store.writing() as connection:
             removed = jobs.delete(connection, query, self._clock())
-        ring(self._bells)
+        self._ring()
         return removed
 
     def add_dependency(self, parent: int, child: int, kind: Kind = Kind.OK) -> None:
         with self._store.writing() as connection:
             graph.add(connection, parent, child, kind, self._clock())
-        ring(self._bells)
+        self._ring()
 
     def dependencies(self, ids: list[int]) -> list[tuple[int, int, Kind]]:
         with self._store.reading() as connection:
@@ -206,7 +207,7 @@ class LocalClient:
         with self._store.writing() as connection:
             refusals = reports.apply(connection, launcher_id, report, self._clock())
         if report.moves or report.released:
-            ring(self._bells)
+            self._ring()
         return refusals
 
     def renew(self, launcher_id: int, lease_seconds: float) -> Renewal:
@@ -220,7 +221,7 @@ class LocalClient:
     def retire_launcher(self, launcher_id: int, message: str, *, lost: bool = False) -> int:
         with self._store.writing() as connection:
             held = launchers.retire(connection, launcher_id, message, lost, self._clock())
-        ring(self._bells)
+        self._ring()
         return held
 
     def expire_launchers(self) -> list[LauncherInfo]:
@@ -233,11 +234,17 @@ class LocalClient:
             for info in gone:
                 message = f"launcher {info.id} on {info.host} gave no sign of life"
                 launchers.retire(connection, info.id, message, True, now)
-        ring(self._bells)
+        self._ring()
         return gone
 
     def watch(self) -> Bell:
-        return Bell(self._bells)
+        bell = Bell(self._bells)
+        self._own_bells.add(bell.name)
+        return bell
+
+    def _ring(self) -> None:
+        """Wake all who watch the site, but not this client: it knows what it did."""
+        ring(self._bells, self._own_bells)
 
 
 def database_url(path: Path, settings: Settings) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -41,6 +41,10 @@ class Bell:
             self._socket.bind(f"{short}/{self._path.name}")
         self._path.chmod(0o600)
 
+    @property
+    def name(self) -> str:
+        return self._path.name
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
@@ -61,10 +65,10 @@ class Bell:
         self._path.unlink(missing_ok=True)
 
 
-def ring(directory: Path) -> None:
-    """Wake every bell in *directory*; remove those whose process is gone."""
+def ring(directory: Path, but: Container[str] = ()) -> None:
+    """Wake every bell in *directory* *but* those named; remove those whose process is gone."""
     try:
-        names = [name for name in os.listdir(directory) if name.endswith(_SUFFIX)]
+        names = [name for name in os.listdir(directory) if name.endswith(_SUFFIX) and name not in but]
     except FileNotFoundError:
         return
     if not names:

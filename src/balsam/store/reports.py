@@ -19,18 +19,6 @@ ATTEMPT_COLUMNS = tuple(column.name for column in attempts.c)
 class _Job:
     """A job while a report is applied to it."""
 
-    __slots__ = (
-        "attempt",
-        "changed",
-        "exit_code",
-        "holder",
-        "id",
-        "late",
-        "refused",
-        "retries",
-        "state",
-    )
-
     def __init__(self, row: Any) -> None:
         self.id: int = row.id
         self.state = State(row.state)
@@ -39,8 +27,36 @@ class _Job:
         self.holder: int | None = row.launcher_id
         self.exit_code: int | None = row.exit_code
         self.changed = False
-        self.refused = ""
-        self.late = False
+        self.refused = ""  #: why its moves are not applied
+        self.late = False  #: refused because the lease had ended
+        self.taken: list[Move] = []  #: moves that are applied
+
+    def follow(self, path: list[Move], launcher: int, live: bool) -> None:
+        """Go along *path* from where the job is; moves before that were applied earlier."""
+        if not live or self.holder != launcher:
+            self.refused = "the lease has ended"
+            return
+        start = next((i for i, move in enumerate(path) if self._can_take(move)), None)
+        if start is None:
+            self.refused = (
+                f"the job is {self.state} at attempt {self.attempt}, not {path[0].from_state} at"
+                f" {path[0].attempt}"
+            )
+            return
+        for move in path[start:]:
+            if not self._can_take(move) or not legal(move.from_state, move.to_state):
+                self.refused = f"{self.state} → {move.to_state} is no legal move"
+                return
+            self.state, self.attempt = move.to_state, move.attempt
+        self.taken, self.changed = path[start:], True
+
+    def _can_take(self, move: Move) -> bool:
+        starts = move.to_state == State.RUNNING
+        return self.state == move.from_state and move.attempt == self.attempt + starts
+
+    def is_where(self, last: Move) -> bool:
+        """Tell whether the job is where *last* would bring it: the report was sent again."""
+        return self.attempt == last.attempt and self.state == last.to_state
 
 
 def apply(connection: Connection, launcher: int, report: Report, now: float) -> list[Refusal]:
@@ -50,22 +66,23 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     ).first()
     wanted = {m.job for m in report.moves} | {a.job for a in report.attempts}
     known = _load(connection, list(wanted | set(report.charged) | set(report.released)))
-    last = {move.job: move for move in report.moves}
+    by_job: dict[int, list[Move]] = {}
+    for move in report.moves:
+        by_job.setdefault(move.job, []).append(move)
     events: list[tuple[Any, ...]] = []
     refusals: list[Refusal] = []
-    for move in report.moves:
-        job = known.get(move.job)
+    for id_, path in by_job.items():
+        job = known.get(id_)
         if job is None:
-            refusals.append(Refusal(move.job, "", "the job was removed"))
+            refusals.append(Refusal(id_, "", "the job was removed"))
+            continue
+        job.follow(path, launcher, live is not None)
+        if job.refused and not job.is_where(path[-1]):
+            refusals.append(Refusal(id_, job.state, job.refused))
+            job.late = job.holder != launcher or live is None
         elif not job.refused:
-            job.refused = _refusal(job, move, launcher, live is not None)
-            if job.refused:
-                if not _applied_before(job, last[move.job]):
-                    refusals.append(Refusal(move.job, job.state, job.refused))
-                    job.late = job.holder != launcher or live is None
-                continue
-            events.append((move.time, move.job, move.from_state, move.to_state, move.message))
-            job.state, job.attempt, job.changed = move.to_state, move.attempt, True
+            events += [(m.time, id_, m.from_state, m.to_state, m.message) for m in job.taken]
+    events.sort(key=lambda event: event[0])
     for attempt in report.attempts:
         job = known.get(attempt.job)
         if job and not job.refused and attempt.number == job.attempt and attempt.ended_at:
@@ -98,24 +115,6 @@ def _load(connection: Connection, ids: list[int]) -> dict[int, _Job]:
     )
     statement = sa.select(*columns).where(dialect.among(jobs.c.id, ids)).with_for_update()
     return {row.id: _Job(row) for row in connection.execute(statement)}
-
-
-def _refusal(job: _Job, move: Move, launcher: int, live: bool) -> str:
-    """Return why *move* may not be applied to *job*, or ''."""
-    if not live or job.holder != launcher:
-        return "the lease has ended"
-    if job.state != move.from_state:
-        return f"the job is {job.state}, not {move.from_state}"
-    if move.attempt != job.attempt + (move.to_state == State.RUNNING):
-        return f"the job is at attempt {job.attempt}, not {move.attempt}"
-    if not legal(move.from_state, move.to_state):
-        return f"{move.from_state} → {move.to_state} is no legal move"
-    return ""
-
-
-def _applied_before(job: _Job, last: Move) -> bool:
-    """Tell whether this is a report sent again: the job is where the report would bring it."""
-    return job.attempt == last.attempt and job.state == last.to_state
 
 
 def _save(connection: Connection, changed: list[_Job], now: float) -> None:
