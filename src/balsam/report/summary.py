@@ -38,12 +38,12 @@ def summarize(
     everything = not (query.filters or query.excludes)
     tally = Tally(client.launchers(live=False), time.time() if now is None else now)
     states = client.state_counts(query)
-    for event in client.iterate_events(Query()) if everything else _events_of(client, query):
-        tally.event(event)
     jobs = client.iterate_jobs(query, REQUEST_FIELDS)
     for attempt, job in _join(client.iterate_attempts(query), jobs):
         tally.attempt(attempt, job)
     tally.offer(used_only=not everything)
+    for event in client.iterate_events(Query()) if everything else _events_of(client, query):
+        tally.event(event)
     return tally.summary(str(client.path), selection, states)
 
 

@@ -67,7 +67,7 @@ class Tally:
 
     def __init__(self, launchers: list[LauncherInfo], now: float) -> None:
         self.now = now
-        self.timeline = Timeline()
+        self.timeline = Timeline(origin=min((i.started_at for i in launchers), default=None))
         self.failures = Failures()
         self.offers = {info.id: _Offer(info, now) for info in launchers}
         self.outcomes: dict[str, int] = {}
@@ -75,18 +75,7 @@ class Tally:
         self.core_seconds: dict[str, float] = {}
         self.started: float | None = None
         self.ended: float | None = None
-
-    def event(self, event: Event) -> None:
-        old, new = _PHASE.get(event.from_state), _PHASE[event.to_state]
-        if old != new:
-            if old is not None:
-                self.timeline.step(old, event.time, -1)
-            self.timeline.step(new, event.time, 1)
-        if event.to_state == State.FAILED and event.from_state in _STAGES:
-            stage = _STAGES[State(event.from_state)]
-            self.failures.add(event.job, stage, None, event.message)
-        elif event.to_state == State.RUN_ERROR:
-            self.timeline.step("failed_runs", event.time, 1)
+        self.range: tuple[float, float] | None = None  #: in which something could run
 
     def attempt(self, attempt: Attempt, job: Job) -> None:
         self.outcomes[attempt.outcome] = self.outcomes.get(attempt.outcome, 0) + 1
@@ -105,6 +94,8 @@ class Tally:
         cores = _cores(job, offer.node_cores if offer else 1.0)
         self.timeline.interval("busy_cores", start, end, cores)
         self.timeline.interval("running_jobs", start, end, 1)
+        if attempt.outcome in _FAILED_RUNS:
+            self.timeline.step("failed_runs", end, 1)
         self.started = start if self.started is None else min(start, self.started)
         self.ended = end if self.ended is None else max(end, self.ended)
         durations = self.runs.get(job.application)
@@ -119,13 +110,29 @@ class Tally:
             offer.busy += used
 
     def offer(self, *, used_only: bool) -> None:
-        """Count what the launchers offered."""
+        """Count what the launchers offered, after all attempts: all, or those that ran some."""
+        times = [self.started, self.ended] if self.started and self.ended else []
         for number, offer in list(self.offers.items()):
             if used_only and not offer.runs:
                 del self.offers[number]
                 continue
             info = offer.info
             self.timeline.interval("offered_cores", info.started_at, offer.end, info.cores)
+            times += [info.started_at, offer.end]
+        self.range = (min(times), max(times)) if times else None
+
+    def event(self, event: Event) -> None:
+        """Count one change of state; all attempts must have been counted before."""
+        # Jobs may wait for days before the first launcher: the time axis is not for that.
+        when = min(max(event.time, self.range[0]), self.range[1]) if self.range else event.time
+        old, new = _PHASE.get(event.from_state), _PHASE[event.to_state]
+        if old != new:
+            if old is not None:
+                self.timeline.step(old, when, -1)
+            self.timeline.step(new, when, 1)
+        if event.to_state == State.FAILED and event.from_state in _STAGES:
+            stage = _STAGES[State(event.from_state)]
+            self.failures.add(event.job, stage, None, event.message)
 
     def summary(self, site: str, selection: str, states: dict[State, int]) -> Summary:
         wall = self.ended - self.started if self.ended and self.started else 0.0
@@ -188,7 +195,7 @@ class Tally:
     def _course(self) -> Course:
         line = self.timeline
         ends = line.times
-        start = ends[0] - line.width if ends else None
+        start = line.start
         return Course(
             started_at=start,
             width_seconds=line.width,
