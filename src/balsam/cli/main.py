@@ -60,6 +60,12 @@ class Parser(argparse.ArgumentParser):
             self.error(f"there is no {rest[0]!r} here.{nearest(rest[0].split('=')[0], options)}")
         return namespace, rest
 
+    def _get_option_tuples(self, option_string):  # type: ignore[no-untyped-def]
+        # A prefix that fits two spellings of one option (post_handle_error with '_' and '-')
+        # is not ambiguous.
+        matches = super()._get_option_tuples(option_string)
+        return matches[:1] if len({id(match[0]) for match in matches}) == 1 else matches
+
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
         self.exit(2, f"{self.prog}: error: {line} (see `{self.prog} --help`)\n")
