@@ -1,0 +1,382 @@
+"""Sites and settings from the command line: init, which, config, activation, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import balsam as package
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes() if path.is_file() else b""
+        for path in sorted(directory.rglob("*"))
+        if not path.name.endswith(("-wal", "-shm"))
+    }
+
+
+def bash(environ: dict[str, str], cwd: Path, script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "--norc", "-c", script],
+        env=environ,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+# the command itself ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["-V", "--version", "--vers"])
+def test_version(bare_balsam, option):
+    assert bare_balsam(option).stdout == f"balsam {package.__version__}\n"
+
+
+def test_no_verb_prints_help(bare_balsam):
+    done = bare_balsam()
+    assert done.returncode == 0
+    assert "Usage: balsam" in done.stdout
+    assert all(verb in done.stdout for verb in ("init", "which", "ls", "show", "wait", "progress"))
+
+
+VERBS = (
+    ("init",),
+    ("which",),
+    ("config", "show"),
+    ("config", "path"),
+    ("ls",),
+    ("show",),
+    ("logs",),
+    ("log",),
+    ("progress",),
+    ("wait",),
+    ("completion",),
+)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_has_help_with_an_example(bare_balsam, verb):
+    done = bare_balsam(*verb, "--help")
+    assert done.returncode == 0
+    assert "example" in done.stdout
+    assert re.search(r"balsam \w+", done.stdout.partition("example")[2])
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("lss",), ("invalid choice", "lss")),
+        (("ls", "--histori"), ("--histori", "Did you mean '--history'?")),
+        (("ls", "--site"), ("--site", "expected one argument")),
+        (("which", "--list", "--name", "x"), ("--name", "not allowed with", "--list")),
+        (("show",), ("required", "JOB")),
+        (("ls", "joobs"), ("invalid choice", "joobs")),
+        (("config",), ("required",)),
+        (("logs", "1", "--tail", "0"), ("--tail", "'0'")),
+        (("wait", "--timeout", "soon"), ("--timeout", "'soon'")),
+        (("wait", "--timeout", "nan"), ("--timeout", "'nan'")),
+        (("ls", "--limit", "-1"), ("--limit",)),
+        (("ls", "--history", "--by-states"), ("not allowed with",)),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(bare_balsam, argv, words):
+    done = bare_balsam(*argv)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in words)
+
+
+def test_starting_imports_nothing_heavy(bare_balsam, environ):
+    """The start of every command is time that users wait."""
+    environ["PYTHONPROFILEIMPORTTIME"] = "1"
+    stderr = bare_balsam("--version").stderr
+    assert "balsam.cli.ls" in stderr
+    for heavy in ("sqlalchemy", "alembic", "rich", "jinja2", "shtab", "zmq", "asyncio"):
+        assert not re.search(rf"\| +{heavy}(\.\w+)*$", stderr, re.MULTILINE), heavy
+
+
+@pytest.mark.parametrize(
+    ("shell", "mark"), [("bash", "complete"), ("zsh", "#compdef"), ("tcsh", "complete")]
+)
+def test_completion(bare_balsam, shell, mark):
+    done = bare_balsam("completion", shell)
+    assert done.returncode == 0
+    assert mark in done.stdout
+    assert "progress" in done.stdout
+
+
+def test_bash_completes_verbs_and_options(bare_balsam, environ, tmp_path):
+    script = """
+        eval "$(balsam completion bash)"
+        complete -p balsam
+        COMP_WORDS=(balsam prog) COMP_CWORD=1
+        "$(complete -p balsam | sed 's/.*-F \\([^ ]*\\).*/\\1/')" balsam prog balsam
+        echo "${COMPREPLY[@]}"
+    """
+    done = bash(environ, tmp_path, script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "progress"
+
+
+# init ------------------------------------------------------------------------------------
+
+
+def test_init_makes_a_private_site_and_says_how_to_activate_it(bare_balsam, tmp_path):
+    done = bare_balsam("init", "alloys")
+    assert done.returncode == 0
+    assert "Use `source balsamactivate alloys`" in done.stdout
+    site = tmp_path / "alloys"
+    assert (site / "balsam.db").is_file()
+    assert (site / "balsam.toml").is_file()
+    assert stat.S_IMODE(site.stat().st_mode) == 0o700
+    assert bare_balsam("which", "--list").stdout == f"{site}\n"
+
+
+def test_init_twice_is_refused_and_changes_nothing(bare_balsam, site):
+    before = snapshot(site)
+    done = bare_balsam("init", site)
+    assert done.returncode == 1
+    assert done.stderr == f"balsam: error: there is a Balsam site at {site} already\n"
+    assert snapshot(site) == before
+
+
+def test_two_inits_at_once_make_one_site(environ, tmp_path):
+    both = [
+        subprocess.Popen(
+            ["balsam", "init", "same"],
+            env=environ,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=60) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], outputs
+    listed = subprocess.run(
+        ["balsam", "ls", "--site", "same"],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert listed.returncode == 0, listed.stderr
+
+
+def test_init_on_a_file_is_refused(bare_balsam, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    done = bare_balsam("init", "file")
+    assert done.returncode == 1
+    assert "not a directory" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_init_refuses_site_option(bare_balsam, tmp_path):
+    done = bare_balsam("init", "new", "--site", "other")
+    assert done.returncode == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_init_takes_answers_that_it_does_not_ask_for(bare_balsam):
+    """Scripts of 0.x say `yes | balsam init PATH`."""
+    assert bare_balsam("init", "new", stdin="y\n" * 100).returncode == 0
+
+
+# which -----------------------------------------------------------------------------------
+
+
+def test_which_prints_site_and_database(balsam, site):
+    lines = balsam("which").stdout.splitlines()
+    assert lines[0] == f"Current Balsam DB: {site}"
+    assert str(site / "balsam.db") in lines[1]
+    record = json.loads(balsam("which", "--json").stdout)
+    assert record["path"] == str(site)
+
+
+def test_which_without_site_says_what_to_do(bare_balsam):
+    done = bare_balsam("which")
+    assert done.returncode == 1
+    assert "balsam init" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_which_name_prints_only_the_path(bare_balsam, tmp_path):
+    for name in ("alloys-1", "alloys-2"):
+        bare_balsam("init", name)
+    assert bare_balsam("which", "--name", "loys-2").stdout == f"{tmp_path}/alloys-2\n"
+    assert bare_balsam("which", "--name", tmp_path / "alloys-1").stdout == f"{tmp_path}/alloys-1\n"
+    several = bare_balsam("which", "--name", "alloys")
+    none = bare_balsam("which", "--name", "steel")
+    for done, word in ((several, "several"), (none, "'steel'")):
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert word in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_sites_are_found_in_order(bare_balsam, tmp_path):
+    """--site wins over BALSAM_SITE over BALSAM_DB_PATH over the directory; also after the verb."""
+    paths = {}
+    for name in ("one", "two", "three", "four"):
+        bare_balsam("init", name)
+        paths[name] = tmp_path / name
+    inside = {"cwd": paths["four"] / "data"}
+
+    def used(*options, env=None):
+        done = bare_balsam(*options, env=env, **inside)
+        return Path(json.loads(done.stdout)["path"]).name
+
+    both = {"BALSAM_SITE": str(paths["two"]), "BALSAM_DB_PATH": str(paths["three"])}
+    assert used("which", "--json") == "four"
+    assert used("which", "--json", env={"BALSAM_DB_PATH": str(paths["three"])}) == "three"
+    assert used("which", "--json", env=both) == "two"
+    assert used("--site", "one", "which", "--json", env=both) == "one"
+    assert used("which", "--json", "--site", paths["one"], env=both) == "one"
+    unknown = bare_balsam("ls", "--site", "five")
+    assert unknown.returncode == 1
+    assert "'five'" in unknown.stderr
+
+
+# config ----------------------------------------------------------------------------------
+
+
+def test_config_show_tells_each_value_and_its_source(balsam, site, tmp_path):
+    (tmp_path / "home").mkdir(exist_ok=True)
+    user_file = tmp_path / "home" / "settings.toml"
+    user_file.write_text("[ls]\nlimit = 7\n[launcher]\ngrace_seconds = 3.0\n")
+    (site / "balsam.toml").write_text("[ls]\nlimit = 9\n")
+    records = json.loads(balsam("config", "show", "--json").stdout)
+    found = {r["key"]: (r["value"], r["source"]) for r in records}
+    assert found["ls.limit"] == (9, str(site / "balsam.toml"))
+    assert found["launcher.grace_seconds"] == (3.0, str(user_file))
+    assert found["launcher.output"] == ("directory", "default")
+    text = balsam("config", "show").stdout
+    assert re.search(rf"ls.limit +\| 9 +\| {site}/balsam.toml", text)
+    assert balsam("config", "path").stdout.split() == [str(user_file), str(site / "balsam.toml")]
+
+
+def test_config_show_without_a_site_shows_the_users(bare_balsam):
+    done = bare_balsam("config", "show")
+    assert done.returncode == 0
+    assert "ls.limit" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[ls]\nlimmit = 3\n", ("ls.limmit", "Did you mean 'ls.limit'?")),
+        ("[lss]\nlimit = 3\n", ("lss.limit", "Did you mean 'ls.limit'?")),
+        ('[ls]\nlimit = "many"\n', ("limit", "int")),
+        ("[ls\n", ("cannot read the settings",)),
+    ],
+)
+def test_bad_settings_are_refused_and_kept(balsam, site, text, words):
+    (site / "balsam.toml").write_text(text)
+    for verb in (("config", "show"), ("ls",)):
+        done = balsam(*verb)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert all(word in done.stderr for word in (*words, str(site / "balsam.toml")))
+    assert (site / "balsam.toml").read_text() == text
+
+
+# activation, in a real shell -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["name", "path"])
+def test_activate_and_deactivate(environ, site, tmp_path, by):
+    target = site.name if by == "name" else str(site)
+    script = f"""
+        set -e
+        PS1='$ '
+        source balsamactivate {target}
+        echo "$BALSAM_DB_PATH"; echo "$PS1"
+        cd /
+        balsam which | head -1
+        source balsamdeactivate
+        echo "${{BALSAM_DB_PATH-unset}}"; echo "$PS1"
+    """
+    done = bash(environ, tmp_path, script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        str(site),
+        f"[BalsamDB: {site.name}] $ ",
+        f"Current Balsam DB: {site}",
+        "unset",
+        "$ ",
+    ]
+
+
+def test_activating_another_site_replaces_the_prompt(environ, site, tmp_path, bare_balsam):
+    bare_balsam("init", "other")
+    script = f"PS1='$ '; source balsamactivate {site}; source balsamactivate other; echo \"$PS1\""
+    assert bash(environ, tmp_path, script).stdout == "[BalsamDB: other] $ \n"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("source balsamactivate", "usage"),
+        ("source balsamactivate a b", "usage"),
+        ("source balsamactivate nowhere", "'nowhere'"),
+        ("source balsamdeactivate", "No Balsam DB is currently active"),
+    ],
+)
+def test_activation_fails_with_code_1_and_leaves_the_shell_alone(environ, tmp_path, script, words):
+    done = bash(environ, tmp_path, f"{script}; echo $? ${{BALSAM_DB_PATH-unset}}")
+    assert done.stdout == "1 unset\n"
+    assert words in done.stderr
+
+
+def test_reader_that_leaves_is_no_error(environ, site, tmp_path):
+    environ["BALSAM_SITE"] = str(site)
+    script = "set -o pipefail; balsam config show --json | true; balsam ls --help | head -1"
+    done = bash(environ, tmp_path, script)
+    assert done.stderr == ""
+
+
+def test_interrupt_is_quiet(environ, site):
+    environ["BALSAM_SITE"] = str(site)
+    process = subprocess.Popen(
+        ["balsam", "log", "--follow"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    log = site / "log" / "launcher_1.log"
+    log.write_text("begun\n")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    process.send_signal(2)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr == b""
+
+
+def test_launcher_logs(balsam, site):
+    assert "no launcher" in balsam("log").stdout
+    (site / "log" / "launcher_1.log").write_text("".join(f"line {n}\n" for n in range(1, 31)))
+    assert balsam("log").stdout.splitlines() == [f"line {n}" for n in range(21, 31)]
+    (site / "log" / "launcher_2.log").write_text("other")
+    assert balsam("log", "--tail", "1").stdout.splitlines() == [
+        *("==> launcher_1.log <==", "line 30"),
+        *("==> launcher_2.log <==", "other"),
+    ]
+
+
+def test_sites_are_remembered_beside_each_other(environ, bare_balsam, tmp_path):
+    """Many commands at once must not lose each other's sites, nor leave files behind."""
+    for n in range(4):
+        assert bare_balsam("init", f"s{n}").returncode == 0
+    listed = json.loads(bare_balsam("which", "--list", "--json").stdout)
+    assert listed == [str(tmp_path / f"s{n}") for n in range(4)]
+    assert sorted(os.listdir(environ["BALSAM_HOME"])) == ["sites.json"]
