@@ -1,0 +1,302 @@
+"""Starting, watching and ending the processes of one node.
+
+Processes are started by `posix_spawn` (vfork underneath: its cost does not grow with our
+memory), each as leader of its own process group, and reaped with `wait4`, which tells
+their memory and CPU time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import time
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from balsam.launcher.messages import Ended, Place, Started, Task
+
+_BASH = "/bin/bash"
+#: Sources its first argument and becomes the rest; nothing is ever put into this text.
+_SOURCE = 'source "$1" || exit; shift; exec "$@"'
+_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_TAIL_BYTES, _TAIL_LINES = 2000, 16
+#: Python ignores these in itself; the programs it starts shall not inherit that.
+_DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+class CannotStart(Exception):
+    """A task cannot be started; the text says why."""
+
+
+class _Stream(NamedTuple):
+    """One shared output file; one task writes to it at a time."""
+
+    path: str
+    descriptor: int
+
+
+class _Running:
+    """A process that runs."""
+
+    __slots__ = ("offset", "output", "place", "started", "stream", "task")
+
+    def __init__(self, task: Task, place: Place, stream: _Stream | None) -> None:
+        self.task = task
+        self.place = place
+        self.stream = stream
+        self.output = ""
+        self.offset = 0
+        self.started = 0.0
+
+
+class Processes:
+    """The processes that a worker has started.
+
+    Parameters
+    ----------
+    stream_prefix
+        Path of the stream files, to which ``-{n}.out`` is added.
+    """
+
+    def __init__(self, stream_prefix: str) -> None:
+        self._stream_prefix = stream_prefix
+        self._streams: list[_Stream] = []
+        self._stream_count = 0
+        self._environ = {k: v for k, v in os.environb.items() if not k.startswith(b"_BALSAM")}
+        self._null = os.open(os.devnull, os.O_RDWR)
+        self._programs: dict[tuple[str, str], str] = {}
+        self._running: dict[int, _Running] = {}
+        self._pids: dict[int, int] = {}
+        self._deadlines: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, task: Task, place: Place) -> Started:
+        """Start *task* on *place*.
+
+        Raises
+        ------
+        CannotStart
+            Its directory, output or program cannot be used.
+        """
+        running = _Running(task, place, None)
+        _enter(task)
+        added = {**place.environ, **task.environ}
+        environ = {**self._environ, **{k.encode(): v.encode() for k, v in added.items()}}
+        argv = task.argv
+        if task.envscript:
+            if not os.path.isfile(task.envscript):
+                raise CannotStart(f"envscript {task.envscript} does not exist")
+            argv = [_BASH, "-c", _SOURCE, "balsam", task.envscript, *argv]
+        program = self._program(argv[0], added.get("PATH"))
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]]
+        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0)]
+        try:
+            if task.output:
+                running.output = f"{task.cwd}/{task.output}"
+                running.offset = _prepare_output(task)
+                actions.append((os.POSIX_SPAWN_OPEN, 1, task.output, _OUTPUT_FLAGS, 0o666))
+            else:
+                running.stream = self._take_stream()
+                running.output = running.stream.path
+                running.offset = os.fstat(running.stream.descriptor).st_size
+                actions.append((os.POSIX_SPAWN_DUP2, running.stream.descriptor, 1))
+            actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
+            started = time.time()
+            pid = os.posix_spawn(
+                program,
+                argv,
+                environ,
+                file_actions=actions,
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=_DEFAULT_SIGNALS,
+            )
+        except (OSError, ValueError) as error:
+            if running.stream:
+                self._streams.append(running.stream)
+            raise CannotStart(_reason(error, program, task)) from error
+        running.started = started
+        self._running[pid] = running
+        self._pids[task.id] = pid
+        return Started(task.id, pid, started, running.output, running.offset)
+
+    def _program(self, word: str, path: str | None) -> str:
+        """Return the file to execute for the first word of a command."""
+        if "/" in word:
+            return word
+        key = (word, path or "")
+        found = self._programs.get(key)
+        if found is None:
+            search = path or os.fsdecode(self._environ.get(b"PATH", os.defpath.encode()))
+            found = _which(word, search)
+            if found is None:
+                raise CannotStart(f"program {word!r} is not found in PATH ({search})")
+            self._programs[key] = found
+        return found
+
+    def _take_stream(self) -> _Stream:
+        if self._streams:
+            return self._streams.pop()
+        os.makedirs(os.path.dirname(self._stream_prefix), exist_ok=True)
+        path = f"{self._stream_prefix}-{self._stream_count}.out"
+        self._stream_count += 1
+        return _Stream(path, os.open(path, _OUTPUT_FLAGS, 0o666))
+
+    def reap(self) -> list[tuple[Ended, Place]]:
+        """Return the tasks that have ended, each with the place that is free now.
+
+        Whatever else runs in an ended task's process group is killed.
+        """
+        ended: list[tuple[Ended, Place]] = []
+        while self._running:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            running = self._running.pop(pid, None)
+            if running is None:
+                continue
+            now = time.time()
+            _signal_group(pid, signal.SIGKILL)
+            task = running.task
+            del self._pids[task.id]
+            exit_code = os.waitstatus_to_exitcode(status)
+            size, tail = self._close_output(running, exit_code)
+            ended.append(
+                (
+                    Ended(
+                        task.id,
+                        pid,
+                        now,
+                        exit_code,
+                        usage.ru_maxrss / 1024,
+                        usage.ru_utime + usage.ru_stime,
+                        size,
+                        tail,
+                    ),
+                    running.place,
+                )
+            )
+        return ended
+
+    def _close_output(self, running: _Running, exit_code: int) -> tuple[int, str]:
+        if running.stream:
+            end = os.fstat(running.stream.descriptor).st_size
+            self._streams.append(running.stream)
+        else:
+            try:
+                end = os.stat(running.output).st_size
+            except OSError:
+                return 0, ""  # the program removed its own output
+        size = max(0, end - running.offset)
+        return size, _tail(running.output, running.offset, size) if exit_code else ""
+
+    def kill(self, task: int, grace_seconds: float) -> None:
+        """Ask the task's process group to end now, and force it after the grace time."""
+        pid = self._pids.get(task)
+        if pid is None:
+            return
+        _signal_group(pid, signal.SIGTERM if grace_seconds > 0 else signal.SIGKILL)
+        _signal_group(pid, signal.SIGCONT)
+        heappush(self._deadlines, (time.monotonic() + grace_seconds, task))
+
+    def kill_all(self, grace_seconds: float) -> None:
+        for task in list(self._pids):
+            self.kill(task, grace_seconds)
+
+    def force_overdue(self) -> float | None:
+        """Force the ends that are due; return seconds until the next one, or None."""
+        now = time.monotonic()
+        while self._deadlines and (
+            self._deadlines[0][0] <= now or self._deadlines[0][1] not in self._pids
+        ):
+            _, task = heappop(self._deadlines)
+            if task in self._pids:
+                _signal_group(self._pids[task], signal.SIGKILL)
+        return self._deadlines[0][0] - now if self._deadlines else None
+
+
+def _enter(task: Task) -> None:
+    """Make the task's directory the working directory, creating it where it is Balsam's."""
+    try:
+        if task.make_cwd and not task.append:
+            try:
+                os.mkdir(task.cwd)
+            except FileExistsError:
+                pass
+            except FileNotFoundError:
+                os.makedirs(task.cwd, exist_ok=True)
+        os.chdir(task.cwd)
+    except FileNotFoundError as error:
+        if task.make_cwd:  # removed since its first attempt
+            os.makedirs(task.cwd, exist_ok=True)
+            os.chdir(task.cwd)
+        else:
+            raise CannotStart(f"working directory {task.cwd} does not exist") from error
+    except OSError as error:
+        raise CannotStart(f"working directory {task.cwd}: {error.strerror}") from error
+
+
+def _prepare_output(task: Task) -> int:
+    """Write the output's header; return where the task's own output begins."""
+    if task.header:
+        with open(task.output, "a") as file:
+            file.write(task.header)
+            return file.tell()
+    if task.append or not task.make_cwd:
+        try:
+            return os.stat(task.output).st_size
+        except FileNotFoundError:
+            return 0
+    return 0
+
+
+def _which(word: str, path: str) -> str | None:
+    for directory in path.split(os.pathsep):
+        file = os.path.join(directory or ".", word)
+        try:
+            mode = os.stat(file).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(mode) and os.access(file, os.X_OK):
+            return os.path.abspath(file)
+    return None
+
+
+def _reason(error: OSError | ValueError, program: str, task: Task) -> str:
+    if isinstance(error, ValueError):  # a zero byte in an argument
+        return f"cannot start {program!r}: {error}"
+    match error.errno:
+        case errno.ENOENT if os.path.exists(program):
+            return f"cannot start {program}: the interpreter in its first line does not exist"
+        case errno.ENOENT:
+            return f"program {program} does not exist"
+        case errno.EACCES:
+            return f"program {program} may not be executed (or its output {task.output} written)"
+        case errno.ENOEXEC:
+            return f"{program} is no program: a script needs '#!' and its interpreter on line 1"
+        case errno.E2BIG:
+            return f"the arguments of {program} are too long for this system"
+    return f"cannot start {program}: {error.strerror}"
+
+
+def _tail(path: str, offset: int, size: int) -> str:
+    """Return the last lines of an output."""
+    try:
+        with open(path, "rb") as file:
+            start = max(0, size - _TAIL_BYTES)
+            file.seek(offset + start)
+            text = file.read(size - start).decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.rstrip().split("\n")[-_TAIL_LINES:])
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass

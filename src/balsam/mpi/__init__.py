@@ -1,0 +1,1 @@
+"""Starting programs of several ranks."""

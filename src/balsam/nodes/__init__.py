@@ -1,0 +1,1 @@
+"""Nodes: what they have, and what of it is free."""
