@@ -44,7 +44,7 @@ def names_and_hooks(connection: Connection, names: set[str]) -> dict[str, str]:
     rows = connection.execute(
         sa.select(apps.c.name, apps.c.preprocess).where(apps.c.name.in_(names))
     )
-    return dict(rows.tuples().all())
+    return {row.name: row.preprocess for row in rows}
 
 
 def all_names(connection: Connection) -> list[str]:
