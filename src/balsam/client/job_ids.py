@@ -10,10 +10,8 @@ import msgspec
 
 from balsam.client.interface import Client
 from balsam.errors import InvalidInput
-from balsam.model.query import Filter, Query
+from balsam.model.query import JOB_IDS, Filter, Query
 
-#: Fields that hold integer job ids, by kind of row; the first stands for `job_id` there.
-ID_FIELDS = {"jobs": ("id", "parents", "children"), "events": ("job",)}
 #: More matches than this are no longer one condition.
 MOST_MATCHES = 2**20
 _HEX = frozenset("0123456789abcdef")
@@ -31,7 +29,7 @@ def with_ids(query: Query, client: Client, kind: str = "jobs") -> Query:
     InvalidInput
         Another lookup, or a beginning so short that too many jobs have it.
     """
-    if kind not in ID_FIELDS:
+    if kind not in JOB_IDS:
         return query
 
     def translate(filters: Iterable[Filter]) -> tuple[Filter, ...]:
@@ -53,16 +51,8 @@ def number_of(client: Client, value: Any) -> int:
     raise InvalidInput(f"{value!r} is no job id; give a number or a UUID")
 
 
-def is_uuid(value: Any) -> bool:
-    """Tell whether *value* is the text of a whole UUID."""
-    try:
-        return isinstance(value, str) and bool(UUID(value))
-    except ValueError:
-        return False
-
-
 def _translate(one: Filter, client: Client, kind: str) -> Filter:
-    fields = ID_FIELDS[kind]
+    fields = JOB_IDS[kind]
     if one.field == "job_id":
         return _by_uuid(one, client, fields[0])
     if one.field in fields:

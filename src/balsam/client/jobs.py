@@ -29,6 +29,8 @@ from balsam.model.query import JSON_FIELDS, Query
 from balsam.model.wire import Attempt
 
 T = TypeVar("T")
+__all__ = ["Job", "Jobs"]
+
 _PARENT_KINDS = {"parents": Kind.OK, "parents_failed": Kind.FAIL, "parents_any": Kind.ANY}
 _CONTAINERS = (*JSON_FIELDS, *new_jobs.PARENT_FIELDS)
 #: What a move can change besides the state.

@@ -13,7 +13,7 @@ from balsam.errors import IllegalMove, InvalidInput
 from balsam.model import job as model
 from balsam.model.job import FIELDS
 from balsam.model.query import Query, parse
-from balsam.model.states import State, legal
+from balsam.model.states import State, may_ask
 
 if TYPE_CHECKING:
     from balsam.client.jobs import Job
@@ -183,5 +183,5 @@ def known_state(value: Any) -> State:
 def refuse_illegal(client: Client, query: Query, state: State) -> None:
     """Raise `IllegalMove` before anything is changed, not after half of it."""
     for old in client.state_counts(query):
-        if old != state and not legal(old, state, by_user=True):
+        if old != state and not may_ask(old, state):
             raise IllegalMove(f"a job that is {old} cannot become {state}; nothing was changed")

@@ -20,16 +20,46 @@ from balsam.model.job import EDITABLE, FIELDS, Job
 BATCH = 20_000
 PARENT_FIELDS = ("parents", "parents_failed", "parents_any")
 _EDITABLE = frozenset(EDITABLE)
+_PARENTS = frozenset(PARENT_FIELDS)
 _DEFAULTS = Job()
 _TEXT_TO_TEXT = ("environ", "tags")
 
 
-class _New(msgspec.Struct):
-    """One job on its way: what was given, its record, and the parents still to be found."""
+class _Batch:
+    """Jobs of one transaction on their way.
 
-    given: Any
-    record: Job
-    parents: dict[str, Any]
+    Objects are few and shared here: with tens of thousands of jobs alive at once, the garbage
+    collector costs more than all the rest.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Job] = []
+        #: The `Job` objects among what was given: position in the batch from 1 → object.
+        self.objects: dict[int, Job] = {}
+        #: The same by identity: id() → position.
+        self.places: dict[int, int] = {}
+        #: Parents still to be found: position in `records`, field, references.
+        self.parents: list[tuple[int, str, Any]] = []
+
+    def add(self, given: Job | Mapping[str, Any]) -> None:
+        """Take in what *given* holds now: a mapping may be used again for the next job."""
+        if isinstance(given, Job):
+            if given.id is not None or id(given) in self.places:
+                raise InvalidInput(
+                    f"{given.name!r} is stored already; give a new Job, or a dict, for each job"
+                )
+            if given.state != _DEFAULTS.state:
+                raise InvalidInput(f"a new job cannot be {given.state}; leave its state to Balsam")
+            self.places[id(given)] = len(self.records) + 1
+            self.objects[len(self.records) + 1] = given
+            given = {name: getattr(given, name) for name in EDITABLE}
+        if not _PARENTS.isdisjoint(given):
+            given = dict(given)
+            for name in PARENT_FIELDS:
+                references = given.pop(name, None)
+                if references is not None and references != []:
+                    self.parents.append((len(self.records), name, references))
+        self.records.append(record_of(given))
 
 
 def insert(
@@ -64,17 +94,17 @@ def insert(
     ids: list[int] = []
     source = iter(jobs)
     try:
-        while news := list(_take(source, batch, len(ids))):
-            places = {id(new.given): n for n, new in enumerate(news, 1)}
-            for new in news:
-                for field, references in new.parents.items():
-                    found = [_parent(client, r, new, ids, places) for r in several(references)]
-                    setattr(new.record, field, found)
-            numbers = client.create_jobs([new.record for new in news])
+        while (news := _take(source, batch, len(ids))).records:
+            for index, field, references in news.parents:
+                record = news.records[index]
+                found = [
+                    _parent(client, one, record.name, ids, news) for one in several(references)
+                ]
+                setattr(record, field, found)
+            numbers = client.create_jobs(news.records)
             ids += numbers
-            for new, number in zip(news, numbers, strict=True):
-                if isinstance(new.given, Job):
-                    stored(new.given, number)
+            for place, job in news.objects.items():
+                stored(job, numbers[place - 1])
     except BalsamError as error:
         if ids:
             error.args = (f"{error} (the {len(ids)} jobs of the batches before were stored)",)
@@ -82,32 +112,18 @@ def insert(
     return ids
 
 
-def _take(source: Iterator[Job | Mapping[str, Any]], batch: int, before: int) -> Iterator[_New]:
-    seen: set[int] = set()
-    for position, given in enumerate(islice(source, batch), before + 1):
-        try:
-            if isinstance(given, Job):
-                if given.id is not None or id(given) in seen:
-                    raise InvalidInput(
-                        f"{given.name!r} is stored already; give a new Job, or a dict, for each job"
-                    )
-                seen.add(id(given))
-                if given.state != _DEFAULTS.state:
-                    raise InvalidInput(
-                        f"a new job cannot be {given.state}; leave its state to Balsam"
-                    )
-                fields = {name: getattr(given, name) for name in EDITABLE}
-            else:
-                fields = dict(given)
-            # Mappings may be used again by the caller for the next job: take what is in them now.
-            parents = {name: fields.pop(name) for name in PARENT_FIELDS if fields.get(name)}
-            yield _New(given, record_of(fields), parents)
-        except InvalidInput as error:
-            error.args = (f"job number {position}: {error}",)
-            raise
+def _take(source: Iterator[Job | Mapping[str, Any]], size: int, before: int) -> _Batch:
+    batch = _Batch()
+    try:
+        for given in islice(source, size):
+            batch.add(given)
+    except InvalidInput as error:
+        error.args = (f"job number {before + len(batch.records) + 1}: {error}",)
+        raise
+    return batch
 
 
-def record_of(fields: dict[str, Any]) -> Job:
+def record_of(fields: Mapping[str, Any]) -> Job:
     """Return the record of a new job with *fields*, checked by type, sharing nothing with them.
 
     Raises
@@ -120,9 +136,14 @@ def record_of(fields: dict[str, Any]) -> Job:
     if not fields.keys() <= _EDITABLE:
         check_names(fields)
     try:
-        return msgspec.convert(fields, Job)
+        record = msgspec.convert(fields, Job)
     except msgspec.ValidationError:
-        return msgspec.convert({name: checked(name, v) for name, v in fields.items()}, Job)
+        record = msgspec.convert({name: checked(name, v) for name, v in fields.items()}, Job)
+    if record.data:
+        record.data = unshared("data", record.data)
+    if record.parameters:
+        record.parameters = unshared("parameters", record.parameters)
+    return record
 
 
 def check_names(names: Iterable[str], also: tuple[str, ...] = ()) -> None:
@@ -159,11 +180,27 @@ def checked(name: str, value: Any) -> Any:
         value = int(value)
     elif kind is float and isinstance(value, Real) and not isinstance(value, bool):
         value = float(value)
+    if name in ("data", "parameters"):
+        value = unshared(name, value)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         told = str(error).replace("`", "").replace(" - at $", "").replace("Expected", "takes", 1)
         raise InvalidInput(f"{name} {told}: {value!r}") from None
+
+
+def unshared(name: str, value: Any) -> Any:
+    """Return a copy of *value* as the database will give it back: lists for tuples, and so on.
+
+    Raises
+    ------
+    InvalidInput
+        It is not JSON.
+    """
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{name} is not JSON: {error}") from error
 
 
 def _text(name: str, key: object, value: object) -> str:
@@ -178,27 +215,20 @@ def several(references: Any) -> Iterable[Any]:
     return (references,) if single else references
 
 
-def _parent(
-    client: Client, reference: Any, new: _New, ids: list[int], places: dict[int, int]
-) -> int:
+def _parent(client: Client, reference: Any, child: str, ids: list[int], batch: _Batch) -> int:
     """Return a parent as `Client.create_jobs` takes it."""
-    child = new.record.name
-    if isinstance(reference, Job):
-        if reference.id is not None:
-            return reference.id
-        if id(reference) in places:
-            return -places[id(reference)]
+    if isinstance(reference, Job) and reference.id is None:
+        if id(reference) in batch.places:
+            return -batch.places[id(reference)]
         raise InvalidInput(
             f"parent {reference.name!r} of job {child!r} is not stored; save it first, or give it"
             " in the same call, before the child or in its batch"
         )
-    if isinstance(reference, int) and not isinstance(reference, bool):
-        if reference > 0:
-            return reference
+    if isinstance(reference, int) and not isinstance(reference, bool) and reference <= 0:
         place = -reference
         if 0 < place <= len(ids):
             return ids[place - 1]
-        if len(ids) < place <= len(ids) + len(places):
+        if len(ids) < place <= len(ids) + len(batch.records):
             return len(ids) - place
         raise InvalidInput(
             f"parent {reference} of job {child!r} is no place in its batch or before"

@@ -307,9 +307,7 @@ class QuerySet(Generic[T]):
             records = self._read(client, self._resolved(client), self._fields())
             rows = [self._formed(record) for record in records]
             if self._unique and self._form.make != "object":
-                rows = list({msgspec.json.encode(row): row for row in reversed(rows)}.values())[
-                    ::-1
-                ]
+                rows = list({msgspec.json.encode(row): row for row in rows}.values())
             self._kept = rows
         return self._kept
 

@@ -122,9 +122,9 @@ class Site:
     @property
     def jobs(self) -> Jobs[Job]:
         """All jobs of the site."""
-        from balsam.client.jobs import Jobs
+        from balsam.client import jobs
 
-        return Jobs(self, all_of_it=True)
+        return jobs.Jobs(self, all_of_it=True)
 
     @property
     def apps(self) -> Apps[App]:

@@ -10,7 +10,10 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Union, get_args, get_origin
+from uuid import UUID
 
 import msgspec
 
@@ -38,8 +41,15 @@ LOOKUPS = (
     "isnull",
     "has_key",
 )
+#: Lookups that compare texts.
+_TEXTUAL = ("iexact", "contains", "icontains", "startswith", "istartswith", "endswith", "has_key")
 #: Fields that hold JSON: keys may follow them.
 JSON_FIELDS = ("data", "tags", "parameters", "environ")
+#: Of these, those whose values are texts.
+_TEXT_TO_TEXT = ("tags", "environ")
+#: Fields that hold integer job ids, by kind of row; the first is what `job_id` stands for. They
+#: also take UUIDs, which `client.job_ids` replaces before a store sees the query.
+JOB_IDS = {"jobs": ("id", "parents", "children"), "events": ("job",)}
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -113,34 +123,84 @@ def _parse_one(key: str, value: Any, kind: str) -> Filter:
             f"{rest[-1]!r} in {key!r} is no lookup; known are {', '.join(LOOKUPS)}."
             f"{nearest(rest[-1], list(LOOKUPS))}"
         )
-    if lookup == "isnull" and not isinstance(value, bool):
-        raise InvalidInput(f"{key} takes True or False, not {value!r}")
-    value = [plain(v) for v in value] if lookup == "in" else plain(value)
-    if not rest and lookup in ("exact", "ne", "in", "gt", "gte", "lt", "lte"):
-        for one in value if lookup == "in" else [value]:
-            _check_type(name, one, fields[name])
+    if lookup == "isnull":
+        if not isinstance(value, bool):
+            raise InvalidInput(f"{key} takes True or False, not {value!r}")
+    elif lookup == "in":
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            raise InvalidInput(f"{key} takes several values, not {value!r}; give a list")
+        value = [_typed(key, name, lookup, rest, one, kind) for one in value]
+    else:
+        value = _typed(key, name, lookup, rest, value, kind)
     return Filter(name, tuple(rest), lookup, value)
 
 
+def _typed(key: str, name: str, lookup: str, path: list[str], value: Any, kind: str) -> Any:
+    """Return *value* in the type of the field *name* (or of what is at *path* in it)."""
+    value = plain(value)
+    if lookup in _TEXTUAL:
+        if isinstance(value, bool | dict | list | types.NoneType):
+            raise InvalidInput(f"{key} takes a text, not {value!r}")
+        return str(value)
+    if path or name in JSON_FIELDS:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return str(value) if path and name in _TEXT_TO_TEXT and is_number else value
+    return _of_type(name, value, kind)
+
+
 def plain(value: Any) -> Any:
-    """Return *value* as JSON would carry it: records as their id, UUIDs and enums as text."""
+    """Return *value* as JSON would carry it.
+
+    Records are their id, times seconds since the epoch; UUIDs, enums and paths are text.
+
+    Raises
+    ------
+    InvalidInput
+        A time has no time zone.
+    """
     if isinstance(value, Job | App):
         return value.id
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidInput(f"{value} has no time zone; give one, as in datetime.now(UTC)")
+        return value.timestamp()
     if value is None or isinstance(value, bool | int | float | dict | list):
         return value
     return str(value)
 
 
-def _check_type(name: str, value: Any, kind: Any) -> None:
+def _of_type(name: str, value: Any, kind: str) -> Any:
     if name in ("state", "from_state", "to_state") and value not in STATES and value != "":
         raise InvalidInput(
             f"there is no state {value!r}; the states are {', '.join(STATES)}."
             f"{nearest(str(value).upper(), list(STATES))}"
         )
-    union = get_origin(kind) in (Union, types.UnionType)
-    kinds = get_args(kind) if union else (kind,)
-    if kinds[0] in (int, float) and not isinstance(value, int | float | types.NoneType):
-        raise InvalidInput(f"{name} takes a number, not {value!r}")
+    wanted = KINDS[kind][name]
+    union = get_origin(wanted) in (Union, types.UnionType)
+    wanted = get_args(wanted)[0] if union else wanted
+    if value is None or (wanted is str and isinstance(value, str)):
+        return value
+    if wanted is bool:
+        if not isinstance(value, bool):
+            raise InvalidInput(f"{name} takes True or False, not {value!r}")
+    elif isinstance(value, dict | list):
+        raise InvalidInput(f"{name} takes one value, not {value!r}; use {name}__in for several")
+    elif wanted in (int, float):
+        if isinstance(value, str) and name in JOB_IDS.get(kind, ()) and _is_uuid(value):
+            return value
+        if not isinstance(value, int | float):
+            raise InvalidInput(f"{name} takes a number, not {value!r}")
+    elif name != "job_id":
+        return str(value)
+    return value
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_order(order: tuple[str, ...], kind: str) -> tuple[str, ...]:

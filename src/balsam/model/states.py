@@ -168,6 +168,16 @@ def legal(old: State, new: State, *, by_user: bool = False) -> bool:
     return new in row.to or (by_user and new in row.user)
 
 
+def may_ask(old: State, new: State) -> bool:
+    """Tell whether a user may move a job from *old* to *new*.
+
+    Only a launcher makes a job RUNNING; a user can do nothing to a running job but kill it.
+    """
+    if new == S.RUNNING or (old == S.RUNNING and new != S.USER_KILLED):
+        return False
+    return legal(old, new, by_user=True)
+
+
 def diagram() -> str:
     """Return the table as a Mermaid state diagram (used by the documentation)."""
     lines = ["stateDiagram-v2"]

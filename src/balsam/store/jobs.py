@@ -14,7 +14,7 @@ from balsam.errors import IllegalMove, NotFound
 from balsam.model.graph import Kind
 from balsam.model.job import Job
 from balsam.model.query import Query
-from balsam.model.states import END_STATES, LIVE_STATES, State, legal
+from balsam.model.states import END_STATES, LIVE_STATES, State, may_ask
 from balsam.store import dialect, moves, select
 from balsam.store.moves import Change
 from balsam.store.rows import JOB_COLUMNS, JobReader, encoded
@@ -158,7 +158,7 @@ def move(connection: Connection, query: Query, state: State, message: str, now: 
     for job, old in found:
         if old == State.USER_KILLED and old != state:
             raise IllegalMove(f"Cannot mutate state of a killed job: job {job}; use `balsam rerun`")
-        if old != state and not legal(old, state, by_user=True):
+        if old != state and not may_ask(old, state):
             hint = "; kill it first" if old == State.RUNNING else ""
             raise IllegalMove(f"job {job} is {old} and cannot become {state}{hint}")
     changes = [Change(job, old, state, message) for job, old in found if old != state]
