@@ -76,12 +76,21 @@ def command_line(app: App, args: str, parameters: Mapping[str, object]) -> list[
         The app has no executable, a parameter has no value, or a quotation no end.
     """
     try:
-        words = split_words(app.executable)
-        words = fill(words, parameters)
+        words = fill(_command_words(app.executable), parameters)
         if args:
-            words += fill(split_words(args), parameters)
+            words += fill(_command_words(args), parameters)
     except InvalidInput as error:
         raise CannotStart(str(error)) from error
     if not words:
         raise CannotStart(f"app {app.name!r} has no executable")
-    return [expanduser(word) if word[:1] == "~" else word for word in words]
+    return words
+
+
+def _command_words(command: str) -> list[str]:
+    """Split *command*, with ``{{ x }}`` as one word and ``~`` as the home directory.
+
+    Both before any value is there: a value is never split nor expanded.
+    """
+    if "{{" in command:
+        command = _PARAMETER.sub(r"{{\1}}", command)
+    return [expanduser(word) if word[:1] == "~" else word for word in split_words(command)]
