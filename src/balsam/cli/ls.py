@@ -13,6 +13,7 @@ from balsam.cli import columns, output
 from balsam.cli.context import open_site, warn
 from balsam.cli.selectors import add_selectors, condition, query, resolve, state_filter
 from balsam.client.interface import Client
+from balsam.client.job_ids import with_ids
 from balsam.errors import InvalidInput
 from balsam.model.job import Job
 from balsam.model.query import Filter, Query, check_order, parse
@@ -243,7 +244,7 @@ def _events(args: argparse.Namespace, client: Client) -> None:
         filters.append(Filter("workflow", (), "icontains", args.wf))
     for item in args.filter:
         filters += condition(item, "events")
-    selected = Query(filters=tuple(filters))
+    selected = with_ids(Query(filters=tuple(filters)), client, "events")
     if args.json and not args.limit and not args.order:
         output.print_json(map(output.event_record, client.iterate_events(selected)))
         return

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from balsam.client.interface import Client
+from balsam.client.job_ids import with_ids
 from balsam.errors import InvalidInput, MultipleFound, NotFound
 from balsam.model.job import Job
 from balsam.model.query import JSON_FIELDS, KINDS, LOOKUPS, SYNONYMS, Filter, Query, parse
@@ -107,7 +108,7 @@ def query(args: argparse.Namespace, client: Client, *, several: bool = False) ->
             raise InvalidInput(
                 "say which jobs: ids, --name, --state, --wf, --tag, --filter, or --all"
             )
-    return Query(filters=tuple(filters))
+    return with_ids(Query(filters=tuple(filters)), client)
 
 
 def state_filter(words: Iterable[str], field: str = "state") -> tuple[Filter, ...]:
