@@ -95,7 +95,8 @@ def test_show_field(campaign):
     for job_id in ("3", record["job_id"], record["job_id"][:8]):
         assert campaign("show", job_id, "--field", "workdir").stdout == f"{record['workdir']}\n"
     assert campaign("show", "3", "--field", "data__energy").stdout == "2\n"
-    assert campaign("show", "3", "--field", "data").stdout == '{"energy":2}\n'
+    assert campaign("show", "3", "8", "--field", "data").stdout == '{"energy":2}\n{}\n'
+    assert campaign("show", "8", "--field", "data__energy").stdout == "\n"
     done = campaign("show", "3", "--field", "workdirs")
     assert done.returncode == 2
     assert "Did you mean 'workdir'?" in done.stderr

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from balsam import config
 from balsam.client.interface import Client
@@ -30,13 +31,18 @@ def open_site(args: argparse.Namespace) -> Iterator[Client]:
     path = config.find_site(args.site)
     client = open_client(path)
     try:
-        try:
-            config.remember_site(path)
-        except OSError:
-            pass  # a home that cannot be written must not stop work on the site
+        remember(path)
         yield client
     finally:
         client.close()
+
+
+def remember(site: Path) -> None:
+    """Add *site* to the user's known sites, if the home can be written."""
+    try:
+        config.remember_site(site)
+    except OSError:
+        pass  # work on a site, named by its path, needs no home
 
 
 def confirm(args: argparse.Namespace, question: str) -> bool:

@@ -13,26 +13,33 @@ from typing import Any, NoReturn
 from balsam import __version__
 from balsam.errors import BalsamError, nearest
 
-#: The modules of the verbs, in the order of the help. Each has `add_commands(subparsers)`.
-VERBS = (
-    "site",
-    "app",
-    "job",
-    "dep",
-    "ls",
-    "show",
-    "progress",
-    "logs",
-    "modify",
-    "rerun",
-    "kill",
-    "rm",
-    "launcher",
-    "report",
-    "quickstart",
-    "dummies",
-    "completion",
-)
+#: The module of each verb, in the order of the help. It has `add_commands(subparsers)`. Only
+#: the module of the verb at hand is imported: the start of a command is time that users wait.
+VERBS = {
+    "init": "site",
+    "which": "site",
+    "config": "site",
+    "app": "app",
+    "job": "job",
+    "mkchild": "job",
+    "dep": "dep",
+    "ls": "ls",
+    "show": "show",
+    "progress": "progress",
+    "wait": "progress",
+    "logs": "logs",
+    "log": "logs",
+    "modify": "modify",
+    "rerun": "rerun",
+    "kill": "kill",
+    "killjob": "kill",
+    "rm": "rm",
+    "launcher": "launcher",
+    "report": "report",
+    "quickstart": "quickstart",
+    "make_dummies": "dummies",
+    "completion": "completion",
+}
 #: What a shell reports of a program that its reader left (128 + SIGPIPE).
 BROKEN_PIPE = 141
 INTERRUPTED = 130
@@ -53,8 +60,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        words = joined(sys.argv[1:] if args is None else args)
-        namespace, rest = super().parse_known_args(words, namespace)
+        words = sys.argv[1:] if args is None else args
+        namespace, rest = super().parse_known_args(joined(words), namespace)
         if rest:
             options = list(self._option_string_actions)
             self.error(f"there is no {rest[0]!r} here.{nearest(rest[0].split('=')[0], options)}")
@@ -97,8 +104,21 @@ def joined(words: Sequence[str]) -> list[str]:
     return result
 
 
-def build_parser() -> Parser:
-    """Return the parser of the whole command line."""
+def modules_for(words: Sequence[str]) -> list[str]:
+    """Return the names of the modules that the command line *words* needs: one, or all."""
+    left = iter(words)
+    for word in left:
+        if word == "--site":
+            next(left, None)
+        elif word in VERBS:
+            return [VERBS[word]]
+        elif not word.startswith("--site="):
+            break
+    return list(dict.fromkeys(VERBS.values()))
+
+
+def build_parser(words: Sequence[str] = ()) -> Parser:
+    """Return the parser of the command line *words*; without them, of all verbs."""
     parser = Parser(
         prog="balsam",
         description="Run large campaigns of jobs and workflows on supercomputers.",
@@ -108,7 +128,7 @@ def build_parser() -> Parser:
     parser.add_argument("-V", "--version", action="version", version=f"balsam {__version__}")
     parser.set_defaults(site=None, run=None)
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB")
-    for name in VERBS:
+    for name in modules_for(words):
         module = f"balsam.cli.{name}"
         if importlib.util.find_spec(module):
             importlib.import_module(module).add_commands(subparsers)
@@ -117,8 +137,9 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; usage errors leave by `SystemExit`."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    parser = build_parser(words)
+    args = parser.parse_args(words)
     try:
         if args.run is None:
             parser.print_help()

@@ -92,7 +92,7 @@ def print_json(value: Any) -> None:
 
 
 def text(field: str, value: Any) -> str:
-    """Return *value* of *field* as one word or line of text; None and '' are ''."""
+    """Return *value* of *field* as text, in full; None and what is empty are ''."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -101,7 +101,7 @@ def text(field: str, value: Any) -> str:
         return timestamp(value) or ""
     if isinstance(value, dict | list):
         return msgspec.json.encode(value).decode() if value else ""
-    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

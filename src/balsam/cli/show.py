@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         if field:
             found = {job.id: job for job in client.jobs(wanted, [field.split("__")[0]])}
             for job in _in_order(ids, found):
-                print(columns.cell(job, field))
+                print(columns.cell(job, field) or _empty(columns.value_of(job, field)))
             return 0
         jobs = _in_order(ids, {job.id: job for job in client.jobs(wanted)})
         records = _complete_records(client, ids, jobs)
@@ -64,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
         for job, record in zip(jobs, records, strict=True):
             _print(job, record)
     return 0
+
+
+def _empty(value: Any) -> str:
+    return {dict: "{}", list: "[]"}.get(type(value), "")
 
 
 def _in_order(ids: list[int], found: dict[int | None, Job]) -> list[Job]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from balsam import config
+from balsam.cli.context import remember
 from balsam.cli.output import print_json, table
 from balsam.errors import InvalidInput, SiteError
 
@@ -70,10 +71,7 @@ def run_init(args: argparse.Namespace) -> int:
         raise InvalidInput("init takes the new site's PATH; leave out --site")
     path = Path(args.path).absolute()
     create_site(path)
-    try:
-        config.remember_site(path)
-    except OSError:
-        pass  # without a writable home the site is activated by its path
+    remember(path)
     print(f"Made the Balsam site {path}")
     print(f"Use `source balsamactivate {_shortest_name(path)}` to begin working.")
     return 0
@@ -87,6 +85,8 @@ def _shortest_name(path: Path) -> str:
 
 def run_which(args: argparse.Namespace) -> int:
     """Print the site in use, the one that is named, or all known ones."""
+    if args.site is not None and (args.list or args.name is not None):
+        raise InvalidInput("--site and --list or --name exclude each other; leave one out")
     if args.list:
         sites = [str(site) for site in config.known_sites()]
         if args.json:
@@ -96,7 +96,7 @@ def run_which(args: argparse.Namespace) -> int:
         return 0
     path = config.find_site(args.site if args.name is None else args.name)
     if args.name is not None:
-        config.remember_site(path)
+        remember(path)
         if args.json:
             print_json(str(path))
         else:
