@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _empty(value: Any) -> str:
-    return {dict: "{}", list: "[]"}.get(type(value), "")
+    return "{}" if isinstance(value, dict) else "[]" if isinstance(value, list) else ""
 
 
 def _in_order(ids: list[int], found: dict[int | None, Job]) -> list[Job]:
