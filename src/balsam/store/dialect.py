@@ -16,22 +16,25 @@ from balsam.errors import StoreBusy, StoreError, StoreFull, StoreUnreadable
 # expressions ------------------------------------------------------------------------
 
 
-class is_among(sa.sql.functions.GenericFunction[bool]):
-    """``is_among(column, text)``: the column is one of the integers in a JSON array."""
+class integers_in(sa.sql.functions.GenericFunction[int]):
+    """``integers_in(text)``: the integers of a JSON array, as rows."""
 
-    type = sa.Boolean()
     inherit_cache = True
 
 
-@compiles(is_among, "sqlite")
-def _is_among_sqlite(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
-    column, text = (compiler.process(clause, **kwargs) for clause in element.clauses)
-    return f"({column} IN (SELECT value FROM json_each({text})))"
+@compiles(integers_in, "sqlite")
+def _integers_in_sqlite(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"(SELECT value FROM json_each({compiler.process(element.clauses, **kwargs)}))"
 
 
 def among(column: Any, ids: Sequence[int]) -> sa.ColumnElement[bool]:
     """Return ``column IN ids`` with one bound parameter, however many ids there are."""
-    return is_among(column, msgspec.json.encode(list(ids)).decode())
+    # An operator, not a boolean function: SQLAlchemy compares those with 1, and then SQLite
+    # uses no index.
+    term: sa.ColumnElement[bool] = column.bool_op("IN")(
+        integers_in(msgspec.json.encode(list(ids)).decode())
+    )
+    return term
 
 
 class has_text(sa.sql.functions.GenericFunction[bool]):
