@@ -218,8 +218,11 @@ class Client(Protocol):
         With *lost* the message says that it died. Returns how many jobs it held.
         """
 
-    def expire_launchers(self) -> list[LauncherInfo]:
-        """Retire, as lost, every launcher whose lease has run out; return them."""
+    def expired_launchers(self) -> list[LauncherInfo]:
+        """Return the live launchers whose lease has run out, by the database's clock.
+
+        Whoever finds one replays its journal, if it can, and retires it as lost.
+        """
 
     # changes ------------------------------------------------------------------------
     def watch(self) -> Watch:

@@ -224,18 +224,9 @@ class LocalClient:
         self._ring()
         return held
 
-    def expire_launchers(self) -> list[LauncherInfo]:
-        now = self._clock()
+    def expired_launchers(self) -> list[LauncherInfo]:
         with self._store.reading() as connection:
-            if not launchers.expired(connection, now):
-                return []
-        with self._store.writing() as connection:
-            gone = launchers.expired(connection, now)
-            for info in gone:
-                message = f"launcher {info.id} on {info.host} gave no sign of life"
-                launchers.retire(connection, info.id, message, True, now)
-        self._ring()
-        return gone
+            return launchers.expired(connection, self._clock())
 
     def watch(self) -> Bell:
         bell = Bell(self._bells)

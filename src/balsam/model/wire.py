@@ -74,12 +74,12 @@ class Move(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, kw_only=True):
     """What happened in a launcher since its last report; applied in one transaction.
 
-    Moves of one job must be in order. `released` jobs go back to everybody.
+    Moves of one job must be in order. A move from RUN_ERROR to RESTART_READY is a retry and
+    charged as one. `released` jobs go back to everybody.
     """
 
     moves: list[Move] = []
     attempts: list[Attempt] = []
-    charged: list[int] = []  #: jobs whose retry count grows by one
     released: list[int] = []
 
 

@@ -43,12 +43,18 @@ class _Job:
                 f" {path[0].attempt}"
             )
             return
+        was = self.state, self.attempt
         for move in path[start:]:
             if not self._can_take(move) or not legal(move.from_state, move.to_state):
-                self.refused = f"{self.state} → {move.to_state} is no legal move"
+                self.refused = f"{move.from_state} → {move.to_state} is no legal move here"
+                self.state, self.attempt = was
                 return
             self.state, self.attempt = move.to_state, move.attempt
         self.taken, self.changed = path[start:], True
+        self.retries += sum(
+            m.from_state == State.RUN_ERROR and m.to_state == State.RESTART_READY
+            for m in self.taken
+        )
 
     def _can_take(self, move: Move) -> bool:
         starts = move.to_state == State.RUNNING
@@ -65,7 +71,7 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
         sa.select(launchers.c.id).where(launchers.c.id == launcher, launchers.c.ended_at.is_(None))
     ).first()
     wanted = {m.job for m in report.moves} | {a.job for a in report.attempts}
-    known = _load(connection, list(wanted | set(report.charged) | set(report.released)))
+    known = _load(connection, list(wanted | set(report.released)))
     by_job: dict[int, list[Move]] = {}
     for move in report.moves:
         by_job.setdefault(move.job, []).append(move)
@@ -87,14 +93,11 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
         job = known.get(attempt.job)
         if job and not job.refused and attempt.number == job.attempt and attempt.ended_at:
             job.exit_code, job.changed = attempt.exit_code, True
-    for charged in report.charged:
-        if charged in known and not known[charged].refused:
-            known[charged].retries += 1
     for released in report.released:
         job = known.get(released)
         if job and job.holder == launcher:
             job.holder, job.changed = None, True
-    ended = {job.id: job.state for job in known.values() if job.changed and job.state in END_STATES}
+    ended = {job.id: job.state for job in known.values() if job.taken and job.state in END_STATES}
     for id_ in ended:
         known[id_].holder = None
     _save(connection, [job for job in known.values() if job.changed], now)

@@ -1,0 +1,208 @@
+"""A job's way through one launcher: what follows when something happened to it.
+
+Pure. `Held` is a job under lease; the functions return the moves that are due and say, by
+`Held.step`, what must happen next. `plan` starts tasks and collects reports.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from balsam.launcher.messages import Ended, Started
+from balsam.lifecycle.staging import needs_stage_in, needs_stage_out
+from balsam.model.app import App
+from balsam.model.job import Job
+from balsam.model.states import END_STATES, RUNNABLE_STATES, State
+from balsam.model.wire import Attempt, Move, Outcome
+
+
+class Step(Enum):
+    """What a held job waits for, or must do next."""
+
+    STAGE_IN = auto()
+    PREPROCESS = auto()
+    READY = auto()  #: for a place
+    RUN = auto()  #: for its run, sent to a worker, to end
+    POSTPROCESS = auto()
+    STAGE_OUT = auto()
+    ENDED = auto()  #: nothing; it can be forgotten
+    GIVE_BACK = auto()  #: nothing here; others may go on with it
+
+
+class Held:
+    """A job under this launcher's lease."""
+
+    def __init__(self, job: Job, app: App | None) -> None:
+        self.job = job
+        self.app = app
+        self.state = job.state
+        self.step = next_step(job, app, job.state)
+        self.task: int | None = None  #: its task on a worker
+        self.attempt: Attempt | None = None  #: the execution that runs
+        self.killed = False  #: by a user: its state is USER_KILLED already
+        self.timed_out = False  #: told to end because the launcher's time is over
+        self.confirming = False  #: the step waits until the database has the state
+
+    def move(self, to: State, time: float, message: str = "") -> Move:
+        """Return the move to *to*, and be there."""
+        number = self.job.attempt
+        move = Move(self.job.id or 0, number, self.state, to, time, message)
+        self.state = self.job.state = to
+        self.step = next_step(self.job, self.app, to)
+        return move
+
+
+def next_step(job: Job, app: App | None, state: State) -> Step:
+    """Return what a job in *state* must do next.
+
+    A handler for RUN_ERROR or RUN_TIMEOUT is a run of the postprocess hook.
+    """
+    if state in END_STATES:
+        return Step.ENDED
+    if state in RUNNABLE_STATES:
+        return Step.READY
+    preprocess, postprocess = (app.preprocess, app.postprocess) if app else ("", "")
+    match state:
+        case State.READY if needs_stage_in(job):
+            return Step.STAGE_IN
+        case State.READY | State.STAGED_IN:
+            return Step.PREPROCESS if preprocess else Step.READY
+        case State.RUNNING:
+            return Step.RUN
+        case State.RUN_DONE if postprocess:
+            return Step.POSTPROCESS
+        case State.RUN_DONE | State.POSTPROCESSED if needs_stage_out(job):
+            return Step.STAGE_OUT
+        case State.RUN_ERROR if postprocess and job.post_error_handler:
+            return Step.POSTPROCESS
+        case State.RUN_TIMEOUT if postprocess and job.post_timeout_handler:
+            return Step.POSTPROCESS
+    return Step.ENDED
+
+
+def settle(held: Held, now: float) -> list[Move]:
+    """Return the moves that a job can make without anything to do.
+
+    Called whenever its state has changed: it passes stages that it does not use.
+    """
+    moves: list[Move] = []
+    job = held.job
+    while True:
+        match held.state:
+            case State.READY | State.STAGED_IN if held.step is Step.READY:
+                moves.append(held.move(State.PREPROCESSED, now))
+            case State.RUN_DONE | State.POSTPROCESSED if held.step is Step.ENDED:
+                moves.append(held.move(State.JOB_FINISHED, now))
+            case State.RUN_ERROR if held.step is Step.ENDED:
+                moves.append(after_error(held, now))
+            case State.RUN_TIMEOUT if held.step is Step.ENDED:
+                if job.auto_timeout_retry or job.post_timeout_handler:
+                    moves.append(held.move(State.RESTART_READY, now))
+                else:
+                    moves.append(held.move(State.FAILED, now, "out of time; no retry wanted"))
+            case _:
+                return moves
+
+
+def after_error(held: Held, now: float) -> Move:
+    """Return the move of a job whose run failed: a retry, or the end."""
+    job = held.job
+    if job.retries < job.max_retries:
+        job.retries += 1
+        note = f"retry {job.retries} of {job.max_retries}"
+        return held.move(State.RESTART_READY, now, note)
+    return held.move(State.FAILED, now)
+
+
+def run_started(held: Held, started: Started, launcher_id: int, node: str, site: str) -> Move:
+    """Note that the job's program runs; its attempt begins."""
+    job = held.job
+    job.attempt += 1
+    output = started.output_file
+    held.attempt = Attempt(
+        job=job.id or 0,
+        number=job.attempt,
+        launcher_id=launcher_id,
+        node=node,
+        pid=started.pid,
+        started_at=started.time,
+        output_file=output[len(site) + 1 :] if output.startswith(site + "/") else output,
+        output_offset=started.output_offset,
+    )
+    return held.move(State.RUNNING, started.time, f"on {node}")
+
+
+def run_ended(held: Held, ended: Ended, reason: str) -> list[Move]:
+    """Note that the job's program has ended; its attempt is complete.
+
+    Parameters
+    ----------
+    reason
+        Why the launcher ended it, when its time was over.
+    """
+    attempt = held.attempt
+    assert attempt is not None
+    attempt.ended_at = ended.time
+    attempt.exit_code = ended.exit_code
+    attempt.peak_memory_mib = ended.peak_memory_mib
+    attempt.cpu_seconds = ended.cpu_seconds
+    attempt.output_size = ended.output_size
+    if held.killed:
+        attempt.outcome, attempt.message = Outcome.KILLED, "killed by user"
+        held.step = Step.GIVE_BACK
+        return []
+    if ended.exit_code == 0:
+        attempt.outcome = Outcome.DONE
+        moves = [held.move(State.RUN_DONE, ended.time)]
+    elif held.timed_out:
+        attempt.outcome, attempt.message = Outcome.TIMEOUT, reason
+        moves = [held.move(State.RUN_TIMEOUT, ended.time, reason)]
+    else:
+        attempt.outcome, attempt.message = Outcome.ERROR, describe(ended)
+        moves = [held.move(State.RUN_ERROR, ended.time, attempt.message)]
+    return moves
+
+
+def describe(ended: Ended) -> str:
+    """Return how a program failed: its exit code or signal, and the end of its output."""
+    if ended.exit_code < 0:
+        import signal
+
+        try:
+            name = signal.Signals(-ended.exit_code).name
+        except ValueError:
+            name = f"signal {-ended.exit_code}"
+        text = f"ended by {name}"
+    else:
+        text = f"exit code {ended.exit_code}"
+    return f"{text}: {ended.message}" if ended.message else text
+
+
+def run_lost(held: Held, launcher_id: int, node: str, now: float, message: str) -> list[Move]:
+    """Note that the worker died with the job: not the job's fault, it runs again."""
+    moves: list[Move] = []
+    if held.attempt is None:  # sent, and nothing was heard of it
+        started = Started(0, 0, now, "", 0)
+        moves.append(run_started(held, started, launcher_id, node, "/"))
+    assert held.attempt is not None
+    held.attempt.ended_at, held.attempt.outcome, held.attempt.message = now, Outcome.LOST, message
+    if held.killed:
+        held.step = Step.GIVE_BACK
+        return moves
+    moves.append(held.move(State.RESTART_READY, now, message))
+    return moves
+
+
+def hook_ended(held: Held, ended: Ended, now: float) -> list[Move]:
+    """Return the moves after a hook (preprocess, postprocess or handler) has ended."""
+    which = "preprocess" if held.step is Step.PREPROCESS else "postprocess"
+    if ended.exit_code != 0 or ended.pid == 0:
+        what = ended.message if ended.pid == 0 else describe(ended)
+        return [held.move(State.FAILED, now, f"{which}: {what}")]
+    if held.step is Step.PREPROCESS:
+        return [held.move(State.PREPROCESSED, now)]
+    if held.state is State.RUN_DONE:
+        return [held.move(State.POSTPROCESSED, now)]
+    # A handler that repairs the job moves it itself, and this move is then refused.
+    note = f"the postprocess hook left the job in {held.state}"
+    return [held.move(State.FAILED, now, note)]

@@ -1,0 +1,131 @@
+"""What a launcher did, on disk before anybody is told.
+
+One JSON line for each batch, written before it goes to the workers (`sent`) or to the
+database (`done`). When a launcher dies, the next one replays its journal: results that
+never reached the database arrive after all, and every execution has its attempt.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from balsam.errors import BalsamError
+from balsam.model.states import State
+from balsam.model.wire import Attempt, Move, Outcome, Report
+
+#: Rewritten with only what is open when it grows beyond this.
+LARGEST_BYTES = 8 * 2**20
+
+
+class Sent(msgspec.Struct, array_like=True, frozen=True):
+    """A run handed to a worker: it may have started from here on."""
+
+    job: int
+    attempt: int
+    from_state: State
+    time: float
+    node: str
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """One batch."""
+
+    sent: list[Sent] = []
+    back: list[int] = []  #: jobs whose run was given back without having started
+    done: Report | None = None
+
+
+class Journal:
+    """The journal of a running launcher."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._encoder = msgspec.json.Encoder()
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._size = 0
+        self._open: dict[int, Sent] = {}
+
+    def sent(self, runs: list[Sent]) -> None:
+        self._open.update((run.job, run) for run in runs)
+        self._write(Line(sent=runs))
+
+    def back(self, jobs: list[int]) -> None:
+        for job in jobs:
+            self._open.pop(job, None)
+        self._write(Line(back=jobs))
+
+    def done(self, report: Report) -> None:
+        for attempt in report.attempts:
+            self._open.pop(attempt.job, None)
+        self._write(Line(done=report))
+
+    def _write(self, line: Line) -> None:
+        self._size += os.write(self._file, self._encoder.encode(line) + b"\n")
+
+    def confirmed(self, unconfirmed: Report) -> None:
+        """Drop what the database has, if the journal is long; keep *unconfirmed* and open runs."""
+        if self._size < LARGEST_BYTES:
+            return
+        aside = self.path.with_suffix(".new")
+        fresh = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.close(self._file)
+        self._file, self._size = fresh, 0
+        self._write(Line(sent=list(self._open.values())))
+        self._write(Line(done=unconfirmed))
+        aside.replace(self.path)
+
+    def close(self, *, remove: bool) -> None:
+        os.close(self._file)
+        if remove:
+            self.path.unlink()
+
+
+def replay(path: Path, launcher_id: int) -> Report:
+    """Return, as one report, all that a dead launcher's journal knows.
+
+    Runs that were handed to a worker and of which nothing was heard become attempts whose
+    fate is not known.
+
+    Raises
+    ------
+    BalsamError
+        A line that is not the last one cannot be read.
+    """
+    decoder = msgspec.json.Decoder(Line)
+    report = Report(moves=[], attempts=[], released=[])
+    open_runs: dict[int, Sent] = {}
+    attempts: dict[tuple[int, int], Attempt] = {}
+    lines = path.read_bytes().split(b"\n")
+    for number, text in enumerate(lines, 1):
+        if not text:
+            continue
+        try:
+            line = decoder.decode(text)
+        except msgspec.DecodeError as error:
+            if number == len(lines):  # torn while it was written: nobody was told of it
+                break
+            raise BalsamError(f"{path}, line {number} cannot be read: {error}") from error
+        open_runs.update((run.job, run) for run in line.sent)
+        for job in line.back:
+            open_runs.pop(job, None)
+        if line.done is not None:
+            report.moves += line.done.moves
+            for attempt in line.done.attempts:
+                attempts[attempt.job, attempt.number] = attempt
+                open_runs.pop(attempt.job, None)
+    for run in open_runs.values():
+        report.moves.append(Move(run.job, run.attempt, run.from_state, State.RUNNING, run.time))
+        attempts[run.job, run.attempt] = Attempt(
+            job=run.job,
+            number=run.attempt,
+            launcher_id=launcher_id,
+            node=run.node,
+            started_at=run.time,
+            outcome=Outcome.RUNNING,
+            message="handed to a worker; whether it started is not known",
+        )
+    report.attempts = list(attempts.values())
+    return report

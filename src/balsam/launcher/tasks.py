@@ -1,0 +1,130 @@
+"""From a job to the process that a worker starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from balsam.errors import CannotStart, InvalidInput
+from balsam.launcher.messages import Task
+from balsam.lifecycle.environ import job_environ
+from balsam.model.app import App, command_line, split_words
+from balsam.model.identity import JobIdentity
+from balsam.model.job import Job
+from balsam.model.states import State
+
+#: Puts an MPI start command before the words of a parallel job.
+MpiStart = Callable[[Job, list[str], dict[str, str]], list[str]]
+
+
+class TaskBuilder:
+    """Makes tasks; pure but for what *mpi* does.
+
+    Parameters
+    ----------
+    stream
+        Output goes to the worker's shared files, and jobs without files or hooks of their
+        own get no directory: they run in their workflow's.
+    environ
+        Added to every task: what the launcher tells of itself.
+    """
+
+    def __init__(
+        self,
+        site: Path,
+        identity: JobIdentity,
+        launcher_id: int,
+        *,
+        stream: bool,
+        environ: dict[str, str],
+        mpi: MpiStart,
+    ) -> None:
+        self._site = site
+        self._identity = identity
+        self._launcher_id = launcher_id
+        self._stream = stream
+        self._environ = environ
+        self._mpi = mpi
+
+    def run(self, number: int, class_id: int, job: Job, app: App | None, attempt: int) -> Task:
+        """Return the task that runs *job*.
+
+        Raises
+        ------
+        CannotStart
+            The app is gone, or its command cannot be made.
+        """
+        if app is None:
+            raise CannotStart(f"app {job.application!r} does not exist (any more)")
+        argv = command_line(app, job.args, job.parameters)
+        environ = self._job_environ(job, attempt)
+        if not job.request.is_serial:
+            argv = self._mpi(job, argv, environ)
+        own_directory = not self._stream or _has_files(job, app)
+        cwd = job.workdir if own_directory else str(self._site / "data" / job.workflow)
+        return Task(
+            id=number,
+            class_id=class_id,
+            argv=argv,
+            cwd=cwd,
+            environ=environ,
+            output="" if self._stream else f"{job.name}.out",
+            make_cwd=not job.user_workdir,
+            append=attempt > 1 or bool(job.user_workdir) or _has_files(job, app),
+            envscript=app.envscript,
+        )
+
+    def hook(
+        self, number: int, class_id: int, job: Job, app: App, which: str, state: State
+    ) -> Task:
+        """Return the task that runs the app's *which* ('preprocess' or 'postprocess').
+
+        Raises
+        ------
+        CannotStart
+            The hook's command cannot be split into words.
+        """
+        command = getattr(app, which)
+        try:
+            argv = split_words(command)
+        except InvalidInput as error:
+            raise CannotStart(f"{which}: {error}") from error
+        header = f"# Balsam {which.capitalize()}or: {command}\n"
+        handles = state in (State.RUN_ERROR, State.RUN_TIMEOUT)
+        if handles:
+            header += f"# Invoked to handle {state}\n"
+        environ = self._job_environ(job, job.attempt, state if handles else None)
+        return Task(
+            id=number,
+            class_id=class_id,
+            argv=argv,
+            cwd=job.workdir,
+            environ=environ,
+            output=f"{which}.log",
+            make_cwd=not job.user_workdir,
+            header=header,
+            envscript=app.envscript,
+        )
+
+    def _job_environ(self, job: Job, attempt: int, state: State | None = None) -> dict[str, str]:
+        own = job_environ(
+            job,
+            self._identity,
+            self._site,
+            launcher_id=self._launcher_id,
+            attempt=attempt,
+            state=state,
+        )
+        return own | self._environ
+
+
+def _has_files(job: Job, app: App) -> bool:
+    """Tell whether something else than the run uses the job's directory."""
+    return bool(
+        app.preprocess
+        or app.postprocess
+        or job.input_files
+        or job.stage_in_url
+        or job.stage_out_url
+        or job.user_workdir
+    )
