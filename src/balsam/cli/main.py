@@ -88,20 +88,36 @@ class Parser(argparse.ArgumentParser):
 
 
 def joined(words: Sequence[str]) -> list[str]:
-    """Return *words* with ``--order -id`` as ``--order=-id`` and ``--args "-n=1 x"`` alike.
+    """Return *words* with ``--order -id`` as ``--order=-id``, and all words of --args in one.
 
-    argparse would take such a value for an option.
+    argparse would take a value such as ``-id`` or ``"--n=1 x"`` for an option.
     """
     result: list[str] = []
+    in_args = False
     for word in words:
         option = result[-1] if result else ""
-        if (option == "--order" and word[:1] == "-" and word[:2] != "--") or (
-            option == "--args" and word[:1] == "-" and " " in word
-        ):
+        if in_args and (word[:1] != "-" or " " in word):
+            result[-1] = f"--args={word}" if option == "--args" else f"{option} {word}"
+            continue
+        in_args = word == "--args"
+        if option == "--order" and word[:1] == "-" and word[:2] != "--":
             result[-1] = f"{option}={word}"
         else:
             result.append(word)
     return result
+
+
+def modules_for(words: Sequence[str]) -> list[str]:
+    """Return the names of the modules that the command line *words* needs: one, or all."""
+    left = iter(words)
+    for word in left:
+        if word == "--site":
+            next(left, None)
+        elif word in VERBS:
+            return [VERBS[word]]
+        elif not word.startswith("--site="):
+            break
+    return list(dict.fromkeys(VERBS.values()))
 
 
 def modules_for(words: Sequence[str]) -> list[str]:

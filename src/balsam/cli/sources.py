@@ -10,11 +10,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
@@ -54,6 +55,9 @@ class Source(Protocol):
     def count(self) -> int | None:
         """Return how many records there are, None before they were read once."""
 
+    def close(self) -> None:
+        """Give up what is held open."""
+
 
 class Single:
     """One job, without templates."""
@@ -72,6 +76,9 @@ class Single:
 
     def count(self) -> int:
         return 1
+
+    def close(self) -> None:
+        pass
 
 
 class Array:
@@ -108,6 +115,9 @@ class Array:
     def count(self) -> int:
         return sum(map(len, self._ranges))
 
+    def close(self) -> None:
+        pass
+
 
 def _parse_range(part: str, text: str) -> range:
     match = _RANGE.fullmatch(part)
@@ -124,19 +134,11 @@ def _parse_range(part: str, text: str) -> range:
     return range(first, last + 1, step)
 
 
-def _open(file: str, option: str) -> IO[bytes]:
-    """Open *file* (``-``: standard input) so that it can be read again from the start."""
-    try:
-        stream = sys.stdin.buffer if file == "-" else open(file, "rb")  # noqa: SIM115
-        if file != "-" and stream.seekable():
-            return stream
-        kept = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the source
-        while block := stream.read(1 << 20):
-            kept.write(block)
-        kept.seek(0)
-        return kept
-    except OSError as error:
-        raise InvalidInput(f"{option} {file}: cannot be read: {error.strerror}") from error
+def _spooled(stream: BinaryIO) -> BinaryIO:
+    """Return a file with all that *stream*, a pipe, still holds: it can be read again."""
+    kept = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the source
+    shutil.copyfileobj(stream, kept)
+    return kept
 
 
 class _File:
@@ -147,11 +149,36 @@ class _File:
     columns: Sequence[str] = ()
 
     def __init__(self, file: str, option: str) -> None:
-        self._stream = _open(file, option)
+        self._file = file
+        self._spool: BinaryIO | None = None
         self._name = "standard input" if file == "-" else file
         self._line = 0
         self._unit = "line"
         self._count: int | None = None
+        try:
+            if file == "-":
+                self._spool = _spooled(sys.stdin.buffer)
+                return
+            with open(file, "rb") as stream:
+                if not stream.seekable():
+                    self._spool = _spooled(stream)
+        except OSError as error:
+            raise InvalidInput(f"{option} {file}: cannot be read: {error.strerror}") from error
+
+    def close(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+
+    def _raw_lines(self) -> Iterator[bytes]:
+        if self._spool is not None:
+            self._spool.seek(0)
+            yield from self._spool
+            return
+        try:
+            with open(self._file, "rb") as stream:
+                yield from stream
+        except OSError as error:
+            raise InvalidInput(f"{self._name}: cannot be read: {error.strerror}") from error
 
     def where(self) -> str:
         return f"{self._name}, {self._unit} {self._line}"
@@ -172,8 +199,7 @@ class _File:
 
     def text_lines(self) -> Iterator[tuple[int, str]]:
         """Yield (number, line without its end), the file read from the start."""
-        self._stream.seek(0)
-        for number, raw in enumerate(self._stream, 1):
+        for number, raw in enumerate(self._raw_lines(), 1):
             self._line = number
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
@@ -189,7 +215,7 @@ class _File:
             yield number, line.rstrip("\r\n")
 
     def text(self) -> str:
-        return "\n".join(line for _, line in self.text_lines())
+        return "".join(f"{line}\n" for _, line in self.text_lines())
 
 
 class Lines(_File):
