@@ -12,6 +12,7 @@ from balsam.errors import CyclicDependency, InvalidInput, NotFound, UnknownField
 from balsam.model.app import App, split_words
 from balsam.model.graph import Kind, find_cycle
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
+from balsam.model.query import JSON_FIELDS
 from balsam.model.states import State
 
 _KINDS = (("parents", Kind.OK), ("parents_failed", Kind.FAIL), ("parents_any", Kind.ANY))
@@ -30,6 +31,9 @@ _RESOURCES = (
     "workflow",
 )
 _SHARED = attrgetter(*_RESOURCES)
+_QUOTES = frozenset("'\"\\")
+#: Texts that command lines, paths and databases take as they are.
+_TEXTS = tuple(name for name in EDITABLE if FIELDS[name].type is str)
 
 
 class NewJobs:
@@ -67,8 +71,12 @@ class NewJobs:
             except InvalidInput as error:
                 raise type(error)(f"job {job.name!r}: {error}") from error
             seen.add(shared)
-        for text in {args for args in map(attrgetter("args"), jobs) if "'" in args or '"' in args}:
-            split_words(text)
+        if not _are_storable(jobs):
+            for job in jobs:
+                try:
+                    _check_storable(job)
+                except InvalidInput as error:
+                    raise InvalidInput(f"job {job.name!r}: {error}") from error
 
     def _add_edges(self, position: int, job: Job, count: int) -> None:
         seen: set[int] = set()
@@ -110,6 +118,48 @@ class NewJobs:
             )
 
 
+def _are_storable(jobs: list[Job]) -> bool:
+    """Tell, at little cost for many jobs, whether each would pass `_check_storable`."""
+    try:
+        for name in _TEXTS:
+            text = "".join(map(attrgetter(name), jobs))
+            text.encode()
+            if "\0" in text:
+                return False
+        for name in JSON_FIELDS:
+            msgspec.json.encode([value for value in map(attrgetter(name), jobs) if value])
+        for args in {
+            args for args in map(attrgetter("args"), jobs) if not _QUOTES.isdisjoint(args)
+        }:
+            split_words(args)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _check_storable(job: Job) -> None:
+    """Raise `InvalidInput` when a text or a JSON value of *job* cannot be kept or used."""
+    for name in _TEXTS:
+        text = getattr(job, name)
+        if not isinstance(text, str):
+            raise InvalidInput(f"{name} cannot be {text!r}; it is a text")
+        if "\0" in text:
+            raise InvalidInput(f"{name} contains a null character; leave it out")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"{name} {text!r} is no UTF-8 text") from error
+    for name in JSON_FIELDS:
+        try:
+            msgspec.json.encode(getattr(job, name))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidInput(f"{name} is not JSON: {error}") from error
+    try:
+        split_words(job.args)
+    except InvalidInput as error:
+        raise InvalidInput(f"args: {error}") from error
+
+
 def check_app(app: App) -> None:
     """Raise `InvalidInput` unless *app* can be registered."""
     if not app.name.strip() or not app.name.isprintable():
@@ -145,5 +195,9 @@ def check_changes(record: type[msgspec.Struct], changes: dict[str, Any]) -> dict
         except msgspec.ValidationError as error:
             raise InvalidInput(f"{name} cannot be {value!r}: {error}") from error
     if record is Job:
-        check_job(Job(**({"name": "x", "workflow": "x", "state": State.CREATED} | checked)))
+        job = Job(**({"name": "x", "workflow": "x", "state": State.CREATED} | checked))
+        check_job(job)
+        _check_storable(job)
+    elif record is App:
+        check_app(App(**({"name": "x", "executable": "x"} | checked)))
     return checked

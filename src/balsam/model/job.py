@@ -162,7 +162,7 @@ def check_job(job: Job) -> None:
     job.request.check()
     if not 0 <= job.wall_time_minutes < math.inf:
         raise InvalidInput(f"wall_time_minutes is {job.wall_time_minutes}; it must be 0 or more")
-    if job.max_retries < 0:
-        raise InvalidInput(f"max_retries is {job.max_retries}; it must be 0 or more")
+    if not 0 <= job.max_retries < 2**31:
+        raise InvalidInput(f"max_retries is {job.max_retries}; it must be 0 or more, in 32 bits")
     if not -(2**31) <= job.priority < 2**31:
         raise InvalidInput(f"priority is {job.priority}; it must fit 32 bits")
