@@ -7,13 +7,13 @@ growing pauses; meanwhile the launcher goes on with what it holds.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from balsam.errors import BalsamError, LeaseLost, StoreError
+from balsam.errors import StoreError
 
 #: First and longest pause, in seconds, before a failed call is made again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -30,15 +30,11 @@ class Clerk:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None]
-        self._calls = queue.SimpleQueue()
-        self._results: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clerk")
+        self._answers: deque[tuple[Callable[[Any], None], Future[Any]]] = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         self._closing = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="clerk", daemon=True)
-        self._thread.start()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there are results to collect."""
@@ -46,7 +42,12 @@ class Clerk:
 
     def ask(self, call: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Have *call* made; `collect` will pass what it returns to *then*."""
-        self._calls.put((call, then))
+
+        def answered(answer: Future[Any]) -> None:
+            self._answers.append((then, answer))
+            os.write(self._writer, b".")
+
+        self._thread.submit(self._insist, call).add_done_callback(answered)
 
     def collect(self) -> None:
         """Pass on the results that have come.
@@ -62,46 +63,28 @@ class Clerk:
             os.read(self._reader, 4096)
         except BlockingIOError:
             pass
-        while self._results:
-            then, result = self._results.popleft()
-            then(result)
-        if self._failure is not None:
-            raise self._failure
+        while self._answers:
+            then, answer = self._answers.popleft()
+            then(answer.result())
 
     def close(self) -> None:
-        """Make the calls that are left, then end."""
+        """Make the calls that are left, trying again for one more pause at most, then end."""
         self._closing.set()
-        self._calls.put(None)
-        self._thread.join()
+        self._thread.shutdown()
         os.close(self._reader)
         os.close(self._writer)
-
-    def _work(self) -> None:
-        while (item := self._calls.get()) is not None:
-            call, then = item
-            try:
-                self._results.append((then, self._insist(call)))
-            except BaseException as error:  # handed to the loop, which ends the launcher
-                self._failure = error
-                os.write(self._writer, b"!")
-                return
-            os.write(self._writer, b".")
 
     def _insist(self, call: Callable[[], Any]) -> Any:
         pause = FIRST_PAUSE
         while True:
             try:
                 result = call()
-            except LeaseLost:
-                raise
             except StoreError as error:
-                if not error.retryable or (self._closing.is_set() and pause >= LONGEST_PAUSE):
+                if not error.retryable or self._closing.is_set():
                     raise
                 self._say(f"the database cannot answer, trying again: {error}")
-                self._closing.wait(pause) if not self._closing.is_set() else None
+                self._closing.wait(pause)
                 pause = min(LONGEST_PAUSE, 2 * pause)
-            except BalsamError:
-                raise
             else:
                 if pause > FIRST_PAUSE:
                     self._say("the database answers again")

@@ -65,16 +65,19 @@ class Journal:
     def _write(self, line: Line) -> None:
         self._size += os.write(self._file, self._encoder.encode(line) + b"\n")
 
-    def confirmed(self, unconfirmed: Report) -> None:
-        """Drop what the database has, if the journal is long; keep *unconfirmed* and open runs."""
-        if self._size < LARGEST_BYTES:
-            return
+    @property
+    def is_long(self) -> bool:
+        return self._size > LARGEST_BYTES
+
+    def shorten(self, unconfirmed: Report, attempts: list[Attempt]) -> None:
+        """Keep only open runs and what the database has not confirmed."""
         aside = self.path.with_suffix(".new")
-        fresh = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         os.close(self._file)
-        self._file, self._size = fresh, 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        self._file, self._size = os.open(aside, flags, 0o600), 0
         self._write(Line(sent=list(self._open.values())))
-        self._write(Line(done=unconfirmed))
+        kept = msgspec.structs.replace(unconfirmed, attempts=attempts)
+        self._write(Line(done=kept))
         aside.replace(self.path)
 
     def close(self, *, remove: bool) -> None:

@@ -70,7 +70,8 @@ class Node:
     """One worker as the head sees it."""
 
     def __init__(self, name: str, resources: NodeResources) -> None:
-        self.name = name
+        self.name = name  #: of the worker
+        self.host = resources.host
         self.slots = Slots(resources)
         self.grants: dict[int, Grant] = {}
         self.tasks: set[int] = set()  #: sent and not ended

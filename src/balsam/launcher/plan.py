@@ -37,6 +37,8 @@ from balsam.model.wire import Attempt, Lease, LeaseRequest, Move, Refusal, Repor
 LOOK_SECONDS = 5.0
 #: Seconds that a class without any place is passed over before the others make room for it.
 PATIENCE_SECONDS = 10.0
+#: Seconds between SIGTERM and SIGKILL when a user kills a job.
+KILL_SECONDS = 0.5
 #: Most jobs leased at once, and most held back for the free places.
 LARGEST_LEASE, LARGEST_STOCK = 1000, 4000
 
@@ -96,6 +98,7 @@ class Planner:
     def __init__(self, options: Options, builder: TaskBuilder) -> None:
         self.options = options
         self.held: dict[int, Held] = {}
+        self.labels: dict[int, str] = {}  #: how the log calls the jobs in hand
         self.stopping = ""  #: why no more is started
         self.unconfirmed = False  #: the database has not yet heard all that was taken
         self.started_count = self.ended_count = 0
@@ -139,7 +142,7 @@ class Planner:
             if self._task_class.pop(task) == HOOKS:
                 self._go_on(held, now)
             else:
-                moves = careers.run_lost(held, self.options.launcher_id, name, now, message)
+                moves = careers.run_lost(held, self.options.launcher_id, node.host, now, message)
                 self._tell(held, moves)
                 self._go_on(held, now)
 
@@ -152,6 +155,7 @@ class Planner:
         for job in lease.jobs:
             held = Held(job, lease.apps.get(job.application))
             self.held[job.id or 0] = held
+            self.labels[job.id or 0] = f"[{job.name} | {job.job_id[:8]}]"
             self._go_on(held, now)
         cores = max((n.slots.node.cores for n in self._nodes.values()), default=1)
         if lease.jobs:
@@ -218,6 +222,8 @@ class Planner:
             if held and held.confirming and held.state == state:
                 held.confirming = False
                 self._go_on(held, now)
+        for job in {move.job for move in report.moves}.difference(self.held):
+            self.labels.pop(job, None)
         if any(move.to_state in (State.JOB_FINISHED, State.FAILED) for move in report.moves):
             self._hungry = True  # children may have been released
 
@@ -239,6 +245,11 @@ class Planner:
                 self._tasks[task].timed_out = True
             if running:
                 self._actions.append(KillTasks(node.name, running, self.options.grace_seconds))
+
+    def hurry(self) -> None:
+        """Kill what is still running, without grace."""
+        for node in self._nodes.values():
+            self._actions.append(KillTasks(node.name, list(node.tasks), 0.0))
 
     # what to do ---------------------------------------------------------------------
     def plan(self, now: float) -> list[Action]:
@@ -338,8 +349,7 @@ class Planner:
         if held.task is not None:
             for node in self._nodes.values():
                 if held.task in node.tasks:
-                    grace = self.options.grace_seconds
-                    self._actions.append(KillTasks(node.name, [held.task], grace))
+                    self._actions.append(KillTasks(node.name, [held.task], KILL_SECONDS))
             return
         if held.step is Step.READY:
             self._classes.remove(held.job)
@@ -356,7 +366,7 @@ class Planner:
         held = self._tasks[started.task]
         site, launcher = self.options.site, self.options.launcher_id
         self.started_count += 1
-        self._tell(held, [careers.run_started(held, started, launcher, node.name, site)])
+        self._tell(held, [careers.run_started(held, started, launcher, node.host, site)])
 
     def _task_ended(self, node: Node, ended: Ended, now: float) -> None:
         number = self._task_class[ended.task]
@@ -494,7 +504,7 @@ class Planner:
             held.step = Step.RUN
             self._register(node, held, task)
             send.tasks.append(task)
-            send.runs.append(Sent(job.id or 0, job.attempt + 1, held.state, now, node.name))
+            send.runs.append(Sent(job.id or 0, job.attempt + 1, held.state, now, node.host))
             return True
         return False
 
@@ -522,7 +532,7 @@ class Planner:
         """End when there is nothing left to do, or when all has stopped."""
         if self.held or self.has_report or self.unconfirmed:
             self._idle_since = None
-        elif self._finished or self._leasing:
+        elif self._finished or self._leasing or not (self._nodes or self.stopping):
             return
         elif self.stopping:
             self._actions.append(Finish(self.stopping))

@@ -1,0 +1,347 @@
+"""The launcher's loop: carries events to the planner and its actions out.
+
+One thread waits for everything at once: workers, the database's answers, bells, signals,
+the end of a worker's process, the clock. It never sleeps and never waits for the database.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from subprocess import Popen, TimeoutExpired
+
+import zmq
+
+from balsam.client.interface import Client
+from balsam.errors import CannotStart, LeaseLost
+from balsam.launcher import plan
+from balsam.launcher.clerk import Clerk
+from balsam.launcher.journal import Journal
+from balsam.launcher.link import Links
+from balsam.launcher.messages import Beat, Hello, Kill, Recall, Run, Stop
+from balsam.launcher.plan import Action, Planner
+from balsam.launcher.recover import journal_path, recover
+from balsam.launcher.worker import BEAT_SECONDS, SILENCE_SECONDS
+from balsam.lifecycle import staging
+from balsam.model.job import Job
+from balsam.model.query import Query
+from balsam.model.resources import NodeResources
+from balsam.model.states import State
+from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report
+
+#: The database hears news when they are this old, or this many.
+FLUSH_SECONDS, FLUSH_MOVES = 0.1, 1500
+#: Shortest time between two looks for kills, however often the bell rings.
+LOOK_SECONDS = 0.05
+#: How often this machine's worker is started again before the launcher gives up.
+WORKER_STARTS = 5
+_WORDS = {
+    State.RUNNING: "WORKER_START",
+    State.RUN_DONE: "WORKER_DONE",
+    State.RUN_ERROR: "WORKER_ERROR",
+    State.RUN_TIMEOUT: "WORKER_TIMEOUT",
+}
+
+
+class Driver:
+    """Runs one launcher to its end.
+
+    Parameters
+    ----------
+    lease_seconds
+        How long our lease lasts without a sign of life.
+    say
+        Shows a line to the user.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        planner: Planner,
+        node: NodeResources,
+        lease_seconds: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._planner = planner
+        self._node = node
+        self._id = planner.options.launcher_id
+        self._lease_seconds = lease_seconds
+        self._say = say
+        log = client.path / "log" / f"launcher_{self._id}.log"
+        self._log = open(log, "a", buffering=1 << 16)  # noqa: SIM115 (closed in `_close`)
+        self._journal = Journal(journal_path(client.path, self._id))
+        self._links = Links(str(client.path / "stream" / str(self._id)))
+        self._clerk = Clerk(self.note)
+        self._stagers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="staging")
+        self._staged: list[tuple[int, str, str]] = []
+        self._watch = client.watch()
+        self._pending = Report(moves=[], attempts=[], released=[])
+        self._pending_attempts: dict[tuple[int, int], Attempt] = {}
+        self._pending_since: float | None = None
+        self._reporting = False
+        self._renewing = False
+        self._renew_at = self._look_at = 0.0
+        self._beat_at = self._recover_at = 0.0
+        self._worker: Popen[bytes] | None = None
+        self._worker_name = ""
+        self._worker_starts = 0
+        self._worker_heard = time.monotonic()
+        self._ends = 0  # signals to end that we got
+        self._result: str | None = None
+        self._wakeup, self._waker = os.pipe()
+        for end in (self._wakeup, self._waker):
+            os.set_blocking(end, False)
+
+    def note(self, text: str) -> None:
+        """Write a line to the log and show it."""
+        self._log.write(f"{_timestamp(time.time())}|{os.getpid()}|INFO|launcher] {text}\n")
+        self._log.flush()
+        self._say(text)
+
+    # the loop -----------------------------------------------------------------------
+    def run(self) -> str:
+        """Run until there is nothing left to do or the time is over; return why it ended.
+
+        Raises
+        ------
+        LeaseLost
+            Others took over our jobs because we gave no sign of life; all was killed.
+        """
+        self._catch_signals()
+        poller = zmq.Poller()
+        self._start_worker(poller)
+        for source in (self._links.socket, self._clerk, self._watch, self._wakeup):
+            poller.register(source, zmq.POLLIN)
+        clean = False
+        try:
+            while self._result is None:
+                self._turn(poller)
+            clean = True
+        except LeaseLost:
+            self._planner.hurry()
+            self._client.report(self._id, self._take_pending())  # refused, and recorded as such
+            raise
+        finally:
+            self._close(clean)
+        return self._result
+
+    def _turn(self, poller: zmq.Poller) -> None:
+        now = time.time()
+        for action in self._planner.plan(now):
+            self._carry_out(action)
+        self._flush(now)
+        self._keep_alive(now)
+        if self._result is not None:
+            return
+        wake = min(self._planner.wake_at(now), self._beat_at, self._renew_at)
+        if self._pending_since is not None and not self._reporting:
+            wake = min(wake, self._pending_since + FLUSH_SECONDS)
+        timeout = max(0, int((wake - time.time()) * 1000) + 1)
+        ready = {source for source, _ in poller.poll(timeout)}
+        now = time.time()
+        if self._wakeup in ready:
+            self._take_signals()
+        self._hear(now)
+        self._clerk.collect()
+        if self._watch.fileno() in ready or self._watch in ready:
+            self._watch.clear()
+            self._planner.work_may_have_come()
+            self._renew_at = min(self._renew_at, max(now, self._look_at))
+        self._check_worker(poller, now)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case plan.Send(node, places, tasks, runs):
+                if runs:
+                    self._journal.sent(runs)
+                self._links.send(node, Run(places, tasks))
+            case plan.KillTasks(node, task_ids, grace_seconds):
+                self._links.send(node, Kill(task_ids, grace_seconds))
+            case plan.RecallTasks(node):
+                self._links.send(node, Recall())
+            case plan.LeaseJobs(request):
+                self._clerk.ask(lambda: self._client.lease(self._id, request), self._leased)
+            case plan.StageFiles(job, inward):
+                self._stagers.submit(self._stage, job, inward)
+            case plan.Finish(message):
+                self._result = message
+
+    def _leased(self, lease: Lease) -> None:
+        self._planner.leased(lease, time.time())
+
+    # the workers ----------------------------------------------------------------------
+    def _start_worker(self, poller: zmq.Poller) -> None:
+        self._worker_starts += 1
+        name = f"{self._node.host}-{self._worker_starts}"
+        self._worker = self._links.start_worker(self._node, name, self._log)
+        self._worker_end = os.pidfd_open(self._worker.pid)
+        poller.register(self._worker_end, zmq.POLLIN)
+        self._worker_heard = time.monotonic()
+
+    def _hear(self, now: float) -> None:
+        for name, message in self._links.receive():
+            self._worker_heard = time.monotonic()
+            if isinstance(message, Hello):
+                self._worker_name = name
+                self._planner.worker_joined(name, message.node)
+            else:
+                if message.returned:
+                    self._journal.back(self._planner.jobs_of(message.returned))
+                self._planner.heard(name, message, now)
+        staged, self._staged = self._staged, []
+        for job, note, error in staged:
+            self._planner.staged(job, note, error, now)
+
+    def _check_worker(self, poller: zmq.Poller, now: float) -> None:
+        """Take the loss of the worker: its jobs run again on a new one."""
+        assert self._worker is not None
+        silent = time.monotonic() - self._worker_heard > SILENCE_SECONDS
+        if self._worker.poll() is None:
+            if not silent:
+                return
+            self._worker.kill()
+            self._worker.wait()
+        code = self._worker.returncode
+        poller.unregister(self._worker_end)
+        os.close(self._worker_end)
+        self.note(f"the worker on {self._node.host} ended unexpectedly ({code})")
+        self._links.forget(self._worker_name)
+        self._planner.worker_lost(self._worker_name, f"worker on {self._node.host} died", now)
+        if self._worker_starts >= WORKER_STARTS:
+            self._planner.stop(f"the worker died {WORKER_STARTS} times")
+            return
+        self._start_worker(poller)
+
+    def _stage(self, job: Job, inward: bool) -> None:
+        note = error = ""
+        try:
+            if inward:
+                wanted = Query().where(id__in=job.parents)
+                parents = self._client.jobs(wanted) if job.parents else []
+                note = staging.stage_in(job, parents)
+            else:
+                note = staging.stage_out(job)
+        except CannotStart as failure:
+            error = str(failure)
+        self._staged.append((job.id or 0, note, error))
+        os.write(self._waker, b"s")
+
+    # the database ---------------------------------------------------------------------
+    def _flush(self, now: float) -> None:
+        """Journal what happened at once; tell the database in batches."""
+        if self._planner.has_report:
+            news = self._planner.take_report()
+            self._journal.done(news)
+            self._log_moves(news)
+            self._pending.moves += news.moves
+            self._pending.released += news.released
+            self._pending_attempts.update(((a.job, a.number), a) for a in news.attempts)
+            if self._pending_since is None:
+                self._pending_since = now
+        self._planner.unconfirmed = self._pending_since is not None or self._reporting
+        if self._pending_since is None or self._reporting:
+            return
+        due = (
+            now - self._pending_since >= FLUSH_SECONDS
+            or len(self._pending.moves) >= FLUSH_MOVES
+            or self._planner.is_short_of_work
+        )
+        if due:
+            report = self._take_pending()
+            self._pending_since, self._reporting = None, True
+            self._clerk.ask(
+                lambda: self._client.report(self._id, report),
+                lambda refusals: self._reported(report, refusals),
+            )
+
+    def _take_pending(self) -> Report:
+        report, self._pending = self._pending, Report(moves=[], attempts=[], released=[])
+        report.attempts = list(self._pending_attempts.values())  # of each the newest word
+        self._pending_attempts = {}
+        return report
+
+    def _reported(self, report: Report, refusals: list[Refusal]) -> None:
+        self._reporting = False
+        for refusal in refusals:
+            self.note(f"job {refusal.job}: not recorded, {refusal.reason}")
+        self._planner.confirmed(report, refusals, time.time())
+        if self._journal.is_long:
+            self._journal.shorten(self._pending, list(self._pending_attempts.values()))
+
+    def _keep_alive(self, now: float) -> None:
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_SECONDS
+            self._links.broadcast(Beat())
+        if now >= self._renew_at and not self._renewing:
+            self._renewing = True
+            self._renew_at = now + self._lease_seconds / 3
+            self._look_at = now + LOOK_SECONDS
+            self._clerk.ask(
+                lambda: self._client.renew(self._id, self._lease_seconds), self._renewed
+            )
+        if now >= self._recover_at:
+            self._recover_at = now + self._lease_seconds / 3
+            self._clerk.ask(lambda: recover(self._client, self._id, self.note), lambda _: None)
+
+    def _renewed(self, renewal: Renewal) -> None:
+        self._renewing = False
+        self._planner.killed(renewal.killed, time.time())
+
+    def _log_moves(self, report: Report) -> None:
+        lines = []
+        for move in report.moves:
+            word = _WORDS.get(move.to_state)
+            if word:
+                label = self._planner.labels.get(move.job, "")
+                lines.append(
+                    f"{_timestamp(move.time)}|{os.getpid()}|INFO|launcher] {label} {word}\n"
+                )
+        self._log.writelines(lines)
+        self._log.flush()
+
+    # signals and the end --------------------------------------------------------------
+    def _catch_signals(self) -> None:
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+
+    def _take_signals(self) -> None:
+        ends = (signal.SIGTERM, signal.SIGINT)
+        got = [number for number in os.read(self._wakeup, 4096) if number in ends]
+        for number in got:
+            self._ends += 1
+            name = signal.Signals(number).name
+            if self._ends == 1:
+                self.note(f"got {name}: asking what runs to end; a second one kills it")
+                self._planner.stop(f"the launcher got {name}")
+            else:
+                self._planner.hurry()
+
+    def _close(self, clean: bool) -> None:
+        """End the worker, tell the database what is left to tell, and retire."""
+        signal.set_wakeup_fd(-1)
+        if self._worker is not None and self._worker.poll() is None:
+            self._links.broadcast(Stop())
+            try:
+                self._worker.wait(timeout=10)
+            except TimeoutExpired:
+                self._worker.kill()
+        self._stagers.shutdown()
+        self._clerk.close()
+        self._links.close()
+        self._watch.close()
+        if clean:
+            self._client.retire_launcher(self._id, self._result or "ended")
+        self._journal.close(remove=clean)
+        self._log.close()
+        for end in (self._wakeup, self._waker):
+            os.close(end)
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

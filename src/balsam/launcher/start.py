@@ -1,0 +1,134 @@
+"""Putting a launcher together and running it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import time
+from functools import cache
+
+import msgspec
+
+from balsam import config
+from balsam.client.interface import Client
+from balsam.launcher.drive import Driver
+from balsam.launcher.plan import Options, Planner
+from balsam.launcher.recover import process_start, recover
+from balsam.launcher.tasks import MpiStart, TaskBuilder
+from balsam.model.job import Job
+from balsam.model.wire import LauncherInfo, LeaseRequest
+from balsam.mpi import commands
+from balsam.nodes.hardware import this_node
+
+
+class LauncherRequest(msgspec.Struct, kw_only=True):
+    """What the user asks of one launcher."""
+
+    workflow_filter: str = ""
+    owner: str = ""  #: '' for the jobs of any user
+    job_mode: str = "auto"  #: auto and mpi: all jobs; serial: only those of one rank
+    time_limit_minutes: float = 0.0  #: 0: none
+    gpus_per_node: int | None = None  #: None: those found
+    persistent: bool = False
+    idle_seconds: float | None = None  #: None: the setting
+    output: str | None = None  #: 'directory' or 'stream'; None: the setting
+
+
+def mpi_start(name: str) -> MpiStart:
+    """Return what puts the site's MPI start command *name* before a job's words."""
+
+    @cache
+    def found() -> tuple[commands.MpiCommand, str]:
+        return commands.find(name)
+
+    def start(job: Job, argv: list[str], environ: dict[str, str]) -> list[str]:
+        command, program = found()
+        how = commands.Start(
+            ranks=job.num_nodes * job.ranks_per_node,
+            ranks_per_node=job.ranks_per_node,
+            threads_per_rank=job.threads_per_rank,
+            flags=job.mpi_flags,
+            environ=environ,
+        )
+        return commands.command_line(command, program, how, argv)
+
+    return start
+
+
+def run_launcher(client: Client, request: LauncherRequest) -> str:
+    """Run a launcher on this machine until it ends; return why it ended.
+
+    Raises
+    ------
+    LeaseLost
+        It gave no sign of life for too long, and others took over its jobs.
+    BalsamError
+        The database cannot be used.
+    """
+    settings = config.load(client.path).launcher
+    started = time.time()
+    node = this_node(request.gpus_per_node)
+    info = LauncherInfo(
+        host=node.host,
+        pid=os.getpid(),
+        pid_started=process_start(os.getpid()),
+        owner=getpass.getuser(),
+        workflow_filter=request.workflow_filter,
+        job_mode=request.job_mode,
+        cores=node.cores,
+        gpus=len(node.gpus),
+    )
+    launcher_id = client.register_launcher(info, settings.lease_seconds)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    recover(client, launcher_id, say)
+    seconds = request.time_limit_minutes * 60
+    options = Options(
+        launcher_id=launcher_id,
+        site=str(client.path),
+        lease=LeaseRequest(
+            limit=0,
+            workflow_filter=request.workflow_filter,
+            owner=request.owner,
+            parallel=request.job_mode != "serial",
+        ),
+        idle_seconds=settings.idle_seconds
+        if request.idle_seconds is None
+        else request.idle_seconds,
+        persistent=request.persistent,
+        grace_seconds=min(settings.grace_seconds, seconds / 4)
+        if seconds
+        else settings.grace_seconds,
+        ends_at=started + seconds if seconds else None,
+        hooks=settings.hooks or node.cores,
+        hook_seconds=settings.hook_seconds,
+    )
+    builder = TaskBuilder(
+        client.path,
+        client.identity,
+        launcher_id,
+        stream=(request.output or settings.output) == "stream",
+        environ={
+            "BALSAM_LAUNCHER_NODES": "1",
+            "BALSAM_JOB_MODE": "serial" if request.job_mode == "serial" else "mpi",
+        },
+        mpi=mpi_start(config.load(client.path).mpi.command),
+    )
+    planner = Planner(options, builder)
+    say(
+        f"Starting Balsam launcher [{os.getpid()}]: launcher {launcher_id} with {node.cores} cores,"
+        f" {len(node.gpus)} GPUs, {node.memory_mib} MiB on {node.host}"
+    )
+    driver = Driver(client, planner, node, settings.lease_seconds, say)
+    reason = driver.run()
+    say(
+        f"Launcher {launcher_id} ended: {reason}. {planner.started_count} runs started,"
+        f" {planner.ended_count} jobs ended, {time.time() - started:.1f} s"
+    )
+    left = client.outlook(launcher_id, options.lease)
+    if left.unfit:
+        say(f"{left.unfit} jobs need more than this launcher has; they wait for a larger one")
+    return reason
