@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from balsam.model import states
-from balsam.model.states import STATES, TABLE, Group, State, legal
+from balsam.model.states import STATES, TABLE, Group, State, legal, may_ask
 
 # b: Balsam may move a job so, and users; u: only users may; .: nobody.
 # Columns in the documented order, as the rows.
@@ -45,6 +45,14 @@ def test_every_pair(old: State, new: State) -> None:
     mark = PAIRS[old, new]
     assert legal(old, new) is (mark == "b")
     assert legal(old, new, by_user=True) is (mark in "bu")
+
+
+@pytest.mark.parametrize(("old", "new"), list(product(STATES, STATES)))
+def test_what_users_may_ask_for(old: State, new: State) -> None:
+    leads_nowhere = new in (State.RUNNING, State.AWAITING_PARENTS)
+    disturbs = old == State.RUNNING and new != State.USER_KILLED
+    allowed = PAIRS[old, new] in "bu" and not leads_nowhere and not disturbs
+    assert may_ask(old, new) is allowed
 
 
 def test_every_state_has_one_row_and_one_group() -> None:

@@ -171,9 +171,10 @@ def legal(old: State, new: State, *, by_user: bool = False) -> bool:
 def may_ask(old: State, new: State) -> bool:
     """Tell whether a user may move a job from *old* to *new*.
 
-    Only a launcher makes a job RUNNING; a user can do nothing to a running job but kill it.
+    Only a launcher makes a job RUNNING and only a parent makes it wait: nobody would bring it
+    on from there. A user can do nothing to a running job but kill it.
     """
-    if new == S.RUNNING or (old == S.RUNNING and new != S.USER_KILLED):
+    if new in (S.RUNNING, S.AWAITING_PARENTS) or (old == S.RUNNING and new != S.USER_KILLED):
         return False
     return legal(old, new, by_user=True)
 

@@ -42,7 +42,8 @@ def add(connection: Connection, parent: int, child: int, kind: Kind, now: float)
             dialect.count_down(connection, job_table, "pending_parents", [(-1, child)])
             return
         case Verdict.WAIT, _:
-            dialect.count_down(connection, job_table, "pending_parents", [(-1, child)])
+            # Other parents can be on their way again since the child was freed.
+            moves.count_parents(connection, child)
             changes = [Change(child, state, State.AWAITING_PARENTS, f"depends on job {parent}")]
         case _:
             back = Change(child, state, State.CREATED, f"depends on job {parent}")

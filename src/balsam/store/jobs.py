@@ -141,6 +141,8 @@ def _selected(query: Query) -> list[sa.ColumnElement[bool]]:
 
 def update(connection: Connection, query: Query, changes: dict[str, Any]) -> int:
     """Set *changes* (checked by the caller) in the selected jobs; return how many."""
+    if not changes:
+        return count(connection, query)
     statement = sa.update(jobs).where(*_selected(query)).values(**changes)
     return int(connection.execute(statement).rowcount)
 
@@ -245,15 +247,21 @@ def delete(connection: Connection, query: Query, now: float) -> int:
     doomed = list(connection.execute(sa.select(jobs.c.id).where(*_selected(query))).scalars())
     gone = set(doomed)
     # A parent that is removed before it ended no longer holds its children back.
+    child = jobs.alias("child")
     below = connection.execute(
         sa.select(dependencies.c.child)
         .join(jobs, jobs.c.id == dependencies.c.parent)
-        .where(dialect.among(dependencies.c.parent, doomed), jobs.c.state.in_(LIVE_STATES))
+        .join(child, child.c.id == dependencies.c.child)
+        .where(
+            dialect.among(dependencies.c.parent, doomed),
+            jobs.c.state.in_(LIVE_STATES),
+            child.c.state == State.AWAITING_PARENTS,
+        )
     ).scalars()
     counts: dict[int, int] = {}
-    for child in below:
-        if child not in gone:
-            counts[child] = counts.get(child, 0) + 1
+    for waiting in below:
+        if waiting not in gone:
+            counts[waiting] = counts.get(waiting, 0) + 1
     dialect.count_down(connection, jobs, "pending_parents", [(n, c) for c, n in counts.items()])
     for table, column in (
         (dependencies, dependencies.c.parent),

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from balsam.model.graph import Kind, Verdict, settled_state, verdict
-from balsam.model.states import END_STATES, State, legal
+from balsam.model.states import END_STATES, LIVE_STATES, State, legal
 from balsam.store import dialect
 from balsam.store.schema import apps, dependencies, events, jobs
 
@@ -44,8 +44,36 @@ def apply(
             connection, jobs, ("state", "updated_at"), [(c.new, now, c.job) for c in changes]
         )
         write_events(connection, [(now, c.job, c.old, c.new, c.message) for c in changes])
+        _hold_back(connection, [c.job for c in changes if c.old in END_STATES])
         ended = {c.job: c.new for c in changes if c.new in END_STATES}
         changes, by_user = release(connection, ended), False
+
+
+def _hold_back(connection: Connection, back: list[int]) -> None:
+    """Count the parents that came *back* from their end up at the children that still wait."""
+    if not back:
+        return
+    rows = connection.execute(
+        sa.select(dependencies.c.child, sa.func.count())
+        .join(jobs, jobs.c.id == dependencies.c.child)
+        .where(
+            dialect.among(dependencies.c.parent, back),
+            jobs.c.state == State.AWAITING_PARENTS,
+        )
+        .group_by(dependencies.c.child)
+    )
+    counts = [(-n, child) for child, n in rows]
+    dialect.count_down(connection, jobs, "pending_parents", counts)
+
+
+def count_parents(connection: Connection, child: int) -> None:
+    """Count anew the parents that *child* waits for."""
+    parents = connection.execute(
+        sa.select(sa.func.count())
+        .select_from(dependencies.join(jobs, jobs.c.id == dependencies.c.parent))
+        .where(dependencies.c.child == child, jobs.c.state.in_(LIVE_STATES))
+    ).scalar_one()
+    dialect.update_rows(connection, jobs, ("pending_parents",), [(parents, child)])
 
 
 def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
