@@ -79,7 +79,9 @@ def _condition(one: Filter, kind: str) -> sa.ColumnElement[bool]:
         return dialect.json_kind(column, path).is_not(None)
     if one.path:
         return _json_condition(column, one)
-    return _compare(column, one.lookup, one.value, json=isinstance(column.type, sa.JSON))
+    if isinstance(column.type, sa.JSON):
+        return _whole_json(column, one)
+    return _compare(column, one.lookup, one.value)
 
 
 def _related(one: Filter, mine: Any, other: Any) -> sa.ColumnElement[bool]:
@@ -115,7 +117,30 @@ def _json_condition(column: Any, one: Filter) -> sa.ColumnElement[bool]:
     raise InvalidInput(f"cannot compare {one.field} with {one.value!r}; use a number or a text")
 
 
-def _compare(column: Any, lookup: str, value: Any, json: bool = False) -> sa.ColumnElement[bool]:
+def _whole_json(column: Any, one: Filter) -> sa.ColumnElement[bool]:
+    """Compare a JSON field as a whole; the texts that are compared are those of the store."""
+    term: Any
+    match one.lookup:
+        case "exact":
+            term = column == sa.literal(one.value, column.type)
+        case "ne":
+            term = column != sa.literal(one.value, column.type)
+        case "in":
+            term = sa.or_(sa.false(), *(column == sa.literal(v, column.type) for v in one.value))
+        case "contains" | "icontains":
+            term = _compare(sa.cast(column, sa.Text()), one.lookup, one.value)
+        case "isnull":
+            is_null = column == sa.literal(None, column.type)
+            term = is_null if one.value else sa.not_(is_null)
+        case _:
+            raise InvalidInput(
+                f"{one.field} as a whole takes no lookup {one.lookup!r}; name a key:"
+                f" {one.field}__KEY__{one.lookup}"
+            )
+    return term  # type: ignore[no-any-return]
+
+
+def _compare(column: Any, lookup: str, value: Any) -> sa.ColumnElement[bool]:
     term: Any
     match lookup:
         case "exact":
@@ -126,16 +151,11 @@ def _compare(column: Any, lookup: str, value: Any, json: bool = False) -> sa.Col
             term = column.is_not(None) if value is None else column != value
         case "in":
             numbers = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-            if json:
-                term = sa.or_(sa.false(), *(column == v for v in value))
-            else:
-                term = dialect.among(column, value) if numbers and value else column.in_(value)
+            term = dialect.among(column, value) if numbers and value else column.in_(value)
         case "contains":
-            text = sa.cast(column, sa.Text()) if json else column
-            term = dialect.has_text(text, str(value))
+            term = dialect.has_text(column, str(value))
         case "icontains":
-            text = sa.cast(column, sa.Text()) if json else column
-            term = text.icontains(str(value), autoescape=True)
+            term = column.icontains(str(value), autoescape=True)
         case "startswith":
             term = sa.func.substr(column, 1, len(str(value))) == str(value)
         case "istartswith":
