@@ -1,0 +1,55 @@
+"""A real site for each test, on each database there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from balsam import config
+from balsam.client.connect import create_site
+from balsam.client.local import LocalClient
+from balsam.model.app import App
+from tests.contract.pilot import Clock, Pilot
+
+#: `database.url` settings: what runs on one runs on all.
+DATABASES = ["sqlite"]
+
+
+@pytest.fixture(params=DATABASES)
+def site(request: pytest.FixtureRequest, tmp_path: Path, balsam_home: Path) -> Path:
+    """A new site. Its writers give up after half a second."""
+    balsam_home.mkdir()
+    (balsam_home / "settings.toml").write_text(
+        f'[database]\nurl = "{request.param}"\nbusy_seconds = 0.5\n'
+    )
+    path = tmp_path / "site"
+    create_site(path)
+    return path
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def client(site: Path, clock: Clock) -> Iterator[LocalClient]:
+    """A client of `site` with the app 'a', on `clock`."""
+    client = LocalClient(site, config.load(site), clock)
+    client.add_app(App(name="a", executable="/bin/true"))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def pilot(client: LocalClient, clock: Clock) -> Pilot:
+    """A registered launcher, good for a minute."""
+    return Pilot(client, clock)
+
+
+@pytest.fixture
+def rival(client: LocalClient, clock: Clock) -> Pilot:
+    """Another launcher on the same site."""
+    return Pilot(client, clock)
