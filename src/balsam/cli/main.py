@@ -120,19 +120,6 @@ def modules_for(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(VERBS.values()))
 
 
-def modules_for(words: Sequence[str]) -> list[str]:
-    """Return the names of the modules that the command line *words* needs: one, or all."""
-    left = iter(words)
-    for word in left:
-        if word == "--site":
-            next(left, None)
-        elif word in VERBS:
-            return [VERBS[word]]
-        elif not word.startswith("--site="):
-            break
-    return list(dict.fromkeys(VERBS.values()))
-
-
 def build_parser(words: Sequence[str] = ()) -> Parser:
     """Return the parser of the command line *words*; without them, of all verbs."""
     parser = Parser(

@@ -41,10 +41,11 @@ def run(args: argparse.Namespace) -> int:
     noun = OBJECTS[args.objects]
     if sum((args.name is not None, args.id is not None, args.all)) > 1:
         raise InvalidInput("--name, --id and --all exclude each other; give one")
+    required = not args.all
     with open_site(args) as client:
         selected = _jobs(args, client) if noun == "job" else _apps(args, client)
         count = client.count_jobs(selected) if noun == "job" else len(client.apps(selected))
-        if not count and not args.all:
+        if required and not count:
             raise NotFound(f"no {noun} matches; `balsam ls {noun}s` shows what there is")
         what = f"{count} {noun}{'s' if count != 1 else ''}"
         if args.dry_run:
