@@ -144,7 +144,7 @@ def test_unknown_column(campaign):
 def test_limit_is_told(campaign):
     done = campaign("ls", env={"BALSAM_LS_LIMIT": "3"})
     assert len(done.stdout.splitlines()) == 2 + 3
-    assert "3 of 11" in done.stderr
+    assert "of 11 rows only 3 are shown" in done.stderr
     done = campaign("ls", "--limit", "4", env={"BALSAM_LS_LIMIT": "3"})
     assert len(done.stdout.splitlines()) == 2 + 4
     for all_of_them in (campaign("ls", "--limit", "11"), campaign("ls", "--limit", "0")):
@@ -316,7 +316,7 @@ def test_events(campaign):
     assert last == found[-2:]
     done = campaign("ls", "events", "--limit", "2")
     assert len(done.stdout.splitlines()) == 2 + 2
-    assert "shown are 2" in done.stderr
+    assert "only 2 are shown" in done.stderr
     assert (
         records(campaign("ls", "events", "--json", "--filter", "job=1", "--order", "-id"))[0][
             "to_state"

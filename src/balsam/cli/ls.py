@@ -163,8 +163,8 @@ def _shown_jobs(
 
 
 def _tell_cut(shown: int, total: int | None = None) -> None:
-    of = f" of {total}" if total else ""
-    warn(f"shown are {shown}{of} rows; --limit 0 or BALSAM_LS_LIMIT=0 shows all")
+    of = f"of {total} rows " if total else ""
+    warn(f"{of}only {shown} are shown; --limit 0 or BALSAM_LS_LIMIT=0 shows all")
 
 
 def _histories(client: Client, jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Event]]]:

@@ -35,11 +35,21 @@ def history_line(event: Event) -> str:
     return f"[{moment} {event.to_state}] {event.message}".rstrip()
 
 
-def _record(struct: msgspec.Struct) -> dict[str, Any]:
+def is_time(field: str) -> bool:
+    """Tell whether *field* holds seconds since the epoch."""
+    return field == "time" or field.endswith("_at")
+
+
+_TIMES = {
+    kind: tuple(filter(is_time, kind.__struct_fields__))
+    for kind in (Job, App, BatchJob, Event, Attempt)
+}
+
+
+def _record(struct: Job | App | BatchJob | Event | Attempt) -> dict[str, Any]:
     record: dict[str, Any] = msgspec.to_builtins(struct)
-    for key in record:
-        if key == "time" or key.endswith("_at"):
-            record[key] = timestamp(record[key])
+    for field in _TIMES[type(struct)]:
+        record[field] = timestamp(record[field])
     return record
 
 
@@ -97,7 +107,7 @@ def text(field: str, value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if field == "time" or field.endswith("_at"):
+    if is_time(field):
         return timestamp(value) or ""
     if isinstance(value, dict | list):
         return msgspec.json.encode(value).decode() if value else ""

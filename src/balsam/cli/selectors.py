@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from balsam.cli.output import is_time
 from balsam.client.interface import Client
 from balsam.client.job_ids import with_ids
 from balsam.errors import InvalidInput, MultipleFound, NotFound
@@ -151,7 +152,7 @@ def _typed(key: str, value: str, kind: str) -> Any:
         if isinstance(decoded, list):
             return decoded
         return [_typed(name, word, kind) for word in value.split(",")]
-    if name == "time" or name.endswith("_at"):
+    if is_time(name):
         return decoded if isinstance(decoded, int | float) else _seconds(key, value)
     if name in ("state", "from_state", "to_state"):
         return value.upper()
