@@ -19,6 +19,7 @@ import zmq
 from balsam.client.interface import Client
 from balsam.errors import CannotStart, LeaseLost
 from balsam.launcher import plan
+from balsam.launcher.board import Send
 from balsam.launcher.clerk import Clerk
 from balsam.launcher.journal import Journal
 from balsam.launcher.link import Links
@@ -156,7 +157,7 @@ class Driver:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case plan.Send(node, places, tasks, runs):
+            case Send(node, places, tasks, runs):
                 if runs:
                     self._journal.sent(runs)
                 self._links.send(node, Run(places, tasks))

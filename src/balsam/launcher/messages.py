@@ -28,6 +28,7 @@ class Task(msgspec.Struct, array_like=True):
     header: str = ""  #: written to the output first
     append: bool = False  #: the output may exist: note where this attempt's begins
     envscript: str = ""  #: bash file to source first
+    seconds: float = 0.0  #: kill it when it takes longer; 0: no limit
 
 
 class Place(msgspec.Struct, array_like=True):

@@ -51,10 +51,6 @@ class JobClass:
         job = self.ready[0]
         return (-job.priority, -job.num_nodes, -job.wall_time_minutes, job.id or 0)
 
-    def insert(self, job: Job) -> None:
-        """Put a job that is to run again before all others of the class."""
-        self.ready.appendleft(job)
-
 
 class Grant:
     """A place and what it holds."""
@@ -81,6 +77,10 @@ class Node:
     def queued(self, job_class: JobClass) -> int:
         """Return how many tasks of the class wait on the worker for a place."""
         return self.sent.get(job_class.id, 0) - self.placed.get(job_class.id, 0)
+
+    def room_behind(self, job_class: JobClass) -> int:
+        """Return how many tasks of the class should wait on the worker."""
+        return self.placed.get(job_class.id, 0) * job_class.depth
 
     def grant(self, number: int, job_class: JobClass) -> Place | None:
         """Take the resources of one job of *job_class*, if they are free."""

@@ -21,12 +21,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from balsam.errors import CannotStart
 from balsam.launcher import careers
+from balsam.launcher.board import PATIENCE_SECONDS, Board, Send
 from balsam.launcher.careers import Held, Step
-from balsam.launcher.journal import Sent
-from balsam.launcher.messages import Done, Ended, Place, Started, Task
-from balsam.launcher.placement import HOOKS, Classes, JobClass, Node
+from balsam.launcher.messages import Done, Ended, Started
+from balsam.launcher.placement import Node
 from balsam.launcher.tasks import TaskBuilder
 from balsam.model.job import Job
 from balsam.model.resources import UNITS, NodeResources
@@ -35,21 +34,10 @@ from balsam.model.wire import Attempt, Lease, LeaseRequest, Move, Refusal, Repor
 
 #: Seconds after which an idle launcher looks for work by itself, though no bell rang.
 LOOK_SECONDS = 5.0
-#: Seconds that a class without any place is passed over before the others make room for it.
-PATIENCE_SECONDS = 10.0
 #: Seconds between SIGTERM and SIGKILL when a user kills a job.
 KILL_SECONDS = 0.5
 #: Most jobs leased at once, and most held back for the free places.
 LARGEST_LEASE, LARGEST_STOCK = 1000, 4000
-
-
-class Send(NamedTuple):
-    """Give places and tasks to a worker; `runs` are to be journalled before."""
-
-    node: str
-    places: list[Place]
-    tasks: list[Task]
-    runs: list[Sent]
 
 
 class KillTasks(NamedTuple):
@@ -89,7 +77,6 @@ class Options(msgspec.Struct, kw_only=True):
     grace_seconds: float = 10.0
     ends_at: float | None = None  #: when the allocation is over
     hooks: int = 1  #: most hooks at a time
-    hook_seconds: float = 0.0
 
 
 class Planner:
@@ -102,13 +89,7 @@ class Planner:
         self.stopping = ""  #: why no more is started
         self.unconfirmed = False  #: the database has not yet heard all that was taken
         self.started_count = self.ended_count = 0
-        self._builder = builder
-        self._classes = Classes()
-        self._nodes: dict[str, Node] = {}
-        self._tasks: dict[int, Held] = {}
-        self._task_class: dict[int, int] = {}
-        self._number = 0
-        self._hooks: list[Held] = []  #: jobs that wait for a place for their hook
+        self._board = Board(builder, options.hooks, self._reject)
         self._report = Report(moves=[], attempts=[], released=[])
         self._attempts: dict[tuple[int, int], Attempt] = {}
         self._actions: list[Action] = []
@@ -117,34 +98,30 @@ class Planner:
         self._mean_units = UNITS
         self._idle_since: float | None = None
         self._looked_at = 0.0
-        self._hook_deadlines: dict[int, float] = {}
         self._finished = False
+        self._now = 0.0
 
     # what happened ------------------------------------------------------------------
     def worker_joined(self, name: str, resources: NodeResources) -> None:
-        self._nodes[name] = Node(name, resources)
-        request, nodes = self.options.lease, self._nodes.values()
+        self._board.join(name, resources)
+        request, nodes = self.options.lease, self._resources()
         request.num_nodes = 1  # a job is placed on one node
-        request.cores = max(n.slots.node.cores for n in nodes)
-        request.gpus = max(len(n.slots.node.gpus) for n in nodes)
-        request.memory_mib = max(n.slots.node.memory_mib for n in nodes)
+        request.cores = max(node.cores for node in nodes)
+        request.gpus = max(len(node.gpus) for node in nodes)
+        request.memory_mib = max(node.memory_mib for node in nodes)
         self._hungry = True
+
+    def _resources(self) -> list[NodeResources]:
+        return [node.slots.node for node in self._board.nodes.values()]
 
     def worker_lost(self, name: str, message: str, now: float) -> None:
         """Everything that was on the node runs again."""
-        node = self._nodes.pop(name, None)
-        if node is None:
-            return
-        for number in list(node.grants):
-            node.free(number)
-        for task in node.tasks:
-            held = self._end_task(task)
-            if self._task_class.pop(task) == HOOKS:
-                self._go_on(held, now)
-            else:
-                moves = careers.run_lost(held, self.options.launcher_id, node.host, now, message)
-                self._tell(held, moves)
-                self._go_on(held, now)
+        node, lost = self._board.lose(name)
+        for held, was_hook in lost:
+            if node and not was_hook:
+                launcher = self.options.launcher_id
+                self._tell(held, careers.run_lost(held, launcher, node.host, now, message))
+            self._go_on(held, now)
 
     def leased(self, lease: Lease, now: float) -> None:
         """Take jobs into hand."""
@@ -157,14 +134,10 @@ class Planner:
             self.held[job.id or 0] = held
             self.labels[job.id or 0] = f"[{job.name} | {job.job_id[:8]}]"
             self._go_on(held, now)
-        cores = max((n.slots.node.cores for n in self._nodes.values()), default=1)
         if lease.jobs:
+            cores = max((node.cores for node in self._resources()), default=1)
             units = sum(job.request.core_units(cores) for job in lease.jobs)
             self._mean_units = max(1, units // len(lease.jobs))
-
-    def lease_failed(self) -> None:
-        """The database could not answer; ask again when the clock says so."""
-        self._leasing = False
 
     def work_may_have_come(self) -> None:
         """Somebody changed something."""
@@ -172,23 +145,24 @@ class Planner:
 
     def jobs_of(self, tasks: Iterable[int]) -> list[int]:
         """Return the jobs whose runs these tasks are."""
-        runs = [t for t in tasks if self._task_class.get(t, HOOKS) != HOOKS]
-        return [self._tasks[task].job.id or 0 for task in runs]
+        runs = [self._board.run_of(task) for task in tasks]
+        return [held.job.id or 0 for held in runs if held]
 
     def heard(self, name: str, done: Done, now: float) -> None:
         """Take a worker's news."""
-        node = self._nodes.get(name)
+        node = self._board.nodes.get(name)
         if node is None:
             return
         for started in done.started:
-            self._run_started(node, started)
+            held = self._board.run_of(started.task)
+            if held is not None:
+                self._run_started(held, node, started)
         for ended in done.ended:
-            if ended.task in node.tasks:
-                self._task_ended(node, ended, now)
+            self._task_ended(node, ended, now)
         for number in done.freed:
             node.free(number)
         for task in done.returned:
-            held = self._forget_task(node, task)
+            held, _ = self._board.take_off(node, task)
             held.step = careers.next_step(held.job, held.app, held.state)
             self._go_on(held, now)
 
@@ -238,29 +212,29 @@ class Planner:
             return
         self.stopping = reason
         self._give_back_waiting()
-        for node in self._nodes.values():
+        for node in self._board.nodes.values():
             self._actions.append(RecallTasks(node.name))
-            running = [t for t in node.tasks if self._tasks[t].step is not Step.READY]
-            for task in running:
-                self._tasks[task].timed_out = True
+            running = self._board.tasks_on(node)
+            for _, held in running:
+                held.timed_out = True
             if running:
-                self._actions.append(KillTasks(node.name, running, self.options.grace_seconds))
+                tasks = [task for task, _ in running]
+                self._actions.append(KillTasks(node.name, tasks, self.options.grace_seconds))
 
     def hurry(self) -> None:
         """Kill what is still running, without grace."""
-        for node in self._nodes.values():
+        for node in self._board.nodes.values():
             self._actions.append(KillTasks(node.name, list(node.tasks), 0.0))
 
     # what to do ---------------------------------------------------------------------
     def plan(self, now: float) -> list[Action]:
         """Return what is to be done now."""
+        self._now = now
         if self.options.ends_at is not None and now >= self.stop_at(self.options.ends_at):
             self.stop("the launcher's time is over")
         if not self.stopping:
-            self._serve_hooks(now)
-            self._place_jobs(now)
+            self._actions += self._board.place(now, lambda held: self._can_end(held, now))
             self._lease(now)
-        self._force_hooks(now)
         self._finish(now)
         actions, self._actions = self._actions, []
         return actions
@@ -276,10 +250,9 @@ class Planner:
             times.append(self.stop_at(self.options.ends_at))
         if self._idle_since is not None and not self.options.persistent:
             times.append(self._idle_since + self.options.idle_seconds)
-        times += self._hook_deadlines.values()
         times += [
             c.waiting_since + PATIENCE_SECONDS
-            for c in self._classes.ranked()
+            for c in self._board.classes.ranked()
             if c.waiting_since is not None
         ]
         return min((t for t in times if t > now), default=now + LOOK_SECONDS)
@@ -291,8 +264,8 @@ class Planner:
     @property
     def is_short_of_work(self) -> bool:
         """Places are free and nothing is there for them: news for the database cannot wait."""
-        return not self._classes.ranked() and any(
-            n.slots.core_units >= UNITS for n in self._nodes.values()
+        return not self._board.classes.ranked() and any(
+            node.slots.core_units >= UNITS for node in self._board.nodes.values()
         )
 
     def take_report(self) -> Report:
@@ -320,13 +293,9 @@ class Planner:
                 self._report.released.append(job)
                 del self.held[job]
             case Step.READY:
-                job_class = self._classes.of(held.job)
-                if held.job.attempt:
-                    job_class.insert(held.job)
-                else:
-                    job_class.ready.append(held.job)
+                self._board.add(held)
             case Step.PREPROCESS | Step.POSTPROCESS if not held.confirming:
-                self._hooks.append(held)
+                self._board.add_hook(held)
             case Step.STAGE_IN | Step.STAGE_OUT if not held.confirming:
                 self._actions.append(StageFiles(held.job, held.step is Step.STAGE_IN))
 
@@ -346,37 +315,40 @@ class Planner:
         if held is None:
             return
         held.killed = True
-        if held.task is not None:
-            for node in self._nodes.values():
-                if held.task in node.tasks:
-                    self._actions.append(KillTasks(node.name, [held.task], KILL_SECONDS))
-            return
-        if held.step is Step.READY:
-            self._classes.remove(held.job)
-        elif held in self._hooks:
-            self._hooks.remove(held)
-        elif held.step in (Step.STAGE_IN, Step.STAGE_OUT) and not held.confirming:
-            return  # its files are being moved: `staged` lets it go
-        self._report.released.append(job)
-        del self.held[job]
+        node = self._board.node_of(held)
+        if node is not None and held.task is not None:
+            self._actions.append(KillTasks(node.name, [held.task], KILL_SECONDS))
+        elif held.step not in (Step.STAGE_IN, Step.STAGE_OUT) or held.confirming:
+            self._board.remove(held)
+            self._report.released.append(job)
+            del self.held[job]
 
-    def _run_started(self, node: Node, started: Started) -> None:
-        if started.task not in node.tasks or self._task_class[started.task] == HOOKS:
-            return
-        held = self._tasks[started.task]
+    def _reject(self, held: Held, reason: str) -> None:
+        """A job cannot be started."""
+        self._tell(held, [held.move(State.FAILED, self._now, reason)])
+        self._go_on(held, self._now)
+
+    def _can_end(self, held: Held, now: float) -> bool:
+        """Tell whether there is time enough for a job; give it back where not."""
+        if self.options.ends_at is None:
+            return True
+        if held.job.wall_time_minutes * 60 <= self.stop_at(self.options.ends_at) - now:
+            return True
+        held.step = Step.GIVE_BACK
+        self._go_on(held, now)
+        return False
+
+    def _run_started(self, held: Held, node: Node, started: Started) -> None:
         site, launcher = self.options.site, self.options.launcher_id
         self.started_count += 1
         self._tell(held, [careers.run_started(held, started, launcher, node.host, site)])
 
     def _task_ended(self, node: Node, ended: Ended, now: float) -> None:
-        number = self._task_class[ended.task]
-        held = self._forget_task(node, ended.task)
-        if number == HOOKS:
-            self._hook_deadlines.pop(ended.task, None)
-            if held.killed:
-                held.step = Step.GIVE_BACK
-            elif held.timed_out:
-                held.step = Step.GIVE_BACK  # another launcher runs the hook again
+        job_class = self._board.class_of(ended.task)
+        held, was_hook = self._board.take_off(node, ended.task)
+        if was_hook:
+            if held.killed or held.timed_out:
+                held.step = Step.GIVE_BACK  # in the second case another launcher runs it again
             else:
                 self._tell(held, careers.hook_ended(held, ended, now))
         elif ended.pid == 0:
@@ -386,138 +358,20 @@ class Planner:
                 self._tell(held, [held.move(State.FAILED, ended.time, ended.message)])
         else:
             if held.attempt is not None and held.attempt.started_at is not None:
-                self._classes[number].ran(ended.time - held.attempt.started_at)
+                job_class.ran(ended.time - held.attempt.started_at)
             self._tell(held, careers.run_ended(held, ended, self.stopping))
         self._go_on(held, now)
-
-    def _forget_task(self, node: Node, task: int) -> Held:
-        node.forget(task, self._task_class.pop(task))
-        return self._end_task(task)
-
-    def _end_task(self, task: int) -> Held:
-        held = self._tasks.pop(task)
-        held.task = None
-        return held
-
-    # placing ------------------------------------------------------------------------
-    def _next(self) -> int:
-        self._number += 1
-        return self._number
-
-    def _serve_hooks(self, now: float) -> None:
-        """Start hooks on the first node: that is where the launcher is."""
-        node = next(iter(self._nodes.values()), None)
-        if node is None or not self._hooks:
-            return
-        hooks, places, tasks = self._classes.hooks, [], []
-        waiting, self._hooks = self._hooks, []
-        for held in waiting:
-            place = node.grant_hook(self._next(), hooks, self.options.hooks)
-            if place is None:
-                self._hooks.append(held)
-                continue
-            which = "preprocess" if held.step is Step.PREPROCESS else "postprocess"
-            assert held.app is not None
-            try:
-                task = self._builder.hook(
-                    self._next(), HOOKS, held.job, held.app, which, held.state
-                )
-            except CannotStart as error:
-                node.free(place.id)
-                self._tell(held, [held.move(State.FAILED, now, str(error))])
-                self._go_on(held, now)
-                continue
-            self._register(node, held, task)
-            if self.options.hook_seconds:
-                self._hook_deadlines[task.id] = now + self.options.hook_seconds
-            places.append(place)
-            tasks.append(task)
-        if tasks:
-            self._actions.append(Send(node.name, places, tasks, []))
-
-    def _force_hooks(self, now: float) -> None:
-        for task, deadline in list(self._hook_deadlines.items()):
-            if deadline <= now:
-                del self._hook_deadlines[task]
-                for node in self._nodes.values():
-                    if task in node.tasks:
-                        self._actions.append(KillTasks(node.name, [task], 0.0))
-
-    def _register(self, node: Node, held: Held, task: Task) -> None:
-        node.send(task)
-        held.task = task.id
-        self._tasks[task.id] = held
-        self._task_class[task.id] = task.class_id
-
-    def _place_jobs(self, now: float) -> None:
-        """Give places to the classes in their order; what does not fit lets others pass.
-
-        A class that has no place at all is passed over only for `PATIENCE_SECONDS`: then
-        nothing else is started until it fits, so that large jobs are not starved.
-        """
-        sends: dict[str, Send] = {}
-        for job_class in self._classes.ranked():
-            for node in self._nodes.values():
-                send = sends.setdefault(node.name, Send(node.name, [], [], []))
-                self._fill(node, job_class, send, now)
-            if not job_class.ready or job_class.places:
-                job_class.waiting_since = None
-                continue
-            if job_class.waiting_since is None:
-                job_class.waiting_since = now
-            if now - job_class.waiting_since >= PATIENCE_SECONDS:
-                break
-        self._actions += [send for send in sends.values() if send.places or send.tasks]
-
-    def _fill(self, node: Node, job_class: JobClass, send: Send, now: float) -> None:
-        """Place jobs of one class on one node, then queue some behind its places."""
-        while job_class.ready or node.queued(job_class) > 0:
-            place = node.grant(self._next(), job_class)
-            if place is None:
-                break
-            send.places.append(place)
-            if node.queued(job_class) < 0 and not self._send_one(node, job_class, send, now):
-                break
-        room = node.placed.get(job_class.id, 0) * job_class.depth - node.queued(job_class)
-        for _ in range(room):
-            if not self._send_one(node, job_class, send, now):
-                break
-
-    def _send_one(self, node: Node, job_class: JobClass, send: Send, now: float) -> bool:
-        """Send the first job of the class that can be started; False when none is left."""
-        while job_class.ready:
-            job = job_class.ready.popleft()
-            held = self.held[job.id or 0]
-            if self.options.ends_at is not None:
-                seconds_left = self.stop_at(self.options.ends_at) - now
-                if job.wall_time_minutes * 60 > seconds_left:  # cannot end here any more
-                    held.step = Step.GIVE_BACK
-                    self._go_on(held, now)
-                    continue
-            number = self._next()
-            try:
-                task = self._builder.run(number, job_class.id, job, held.app, job.attempt + 1)
-            except CannotStart as error:
-                self._tell(held, [held.move(State.FAILED, now, str(error))])
-                self._go_on(held, now)
-                continue
-            held.step = Step.RUN
-            self._register(node, held, task)
-            send.tasks.append(task)
-            send.runs.append(Sent(job.id or 0, job.attempt + 1, held.state, now, node.host))
-            return True
-        return False
 
     # getting work, and the end --------------------------------------------------------
     def _lease(self, now: float) -> None:
         """Ask for jobs when fewer are in stock than will soon be needed."""
         if now - self._looked_at >= LOOK_SECONDS:
             self._hungry = True
-        if self._leasing or not self._hungry or not self._nodes:
+        if self._leasing or not self._hungry or not self._board.nodes:
             return
-        cores = [n.slots.node.cores * UNITS for n in self._nodes.values()]
-        count, units = self._classes.ready_units(max(cores) // UNITS)
-        wanted = 2 * sum(cores) * (1 + self._classes.deepest())
+        cores = [node.cores for node in self._resources()]
+        count, units = self._board.classes.ready_units(max(cores))
+        wanted = 2 * sum(cores) * UNITS * (1 + self._board.classes.deepest())
         if units > wanted // 2 or count > LARGEST_STOCK:
             return
         limit = max(1, (wanted - units) // self._mean_units)
@@ -532,7 +386,7 @@ class Planner:
         """End when there is nothing left to do, or when all has stopped."""
         if self.held or self.has_report or self.unconfirmed:
             self._idle_since = None
-        elif self._finished or self._leasing or not (self._nodes or self.stopping):
+        elif self._finished or self._leasing or not (self._board.nodes or self.stopping):
             return
         elif self.stopping:
             self._actions.append(Finish(self.stopping))

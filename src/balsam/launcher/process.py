@@ -122,6 +122,8 @@ class Processes:
         running.started = started
         self._running[pid] = running
         self._pids[task.id] = pid
+        if task.seconds:
+            heappush(self._deadlines, (time.monotonic() + task.seconds, task.id))
         return Started(task.id, pid, started, running.output, running.offset)
 
     def _program(self, word: str, path: str | None) -> str:

@@ -66,7 +66,8 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     BalsamError
         The database cannot be used.
     """
-    settings = config.load(client.path).launcher
+    settings = config.load(client.path)
+    pilot = settings.launcher
     started = time.time()
     node = this_node(request.gpus_per_node)
     info = LauncherInfo(
@@ -79,7 +80,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         cores=node.cores,
         gpus=len(node.gpus),
     )
-    launcher_id = client.register_launcher(info, settings.lease_seconds)
+    launcher_id = client.register_launcher(info, pilot.lease_seconds)
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -95,34 +96,30 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
             owner=request.owner,
             parallel=request.job_mode != "serial",
         ),
-        idle_seconds=settings.idle_seconds
-        if request.idle_seconds is None
-        else request.idle_seconds,
+        idle_seconds=pilot.idle_seconds if request.idle_seconds is None else request.idle_seconds,
         persistent=request.persistent,
-        grace_seconds=min(settings.grace_seconds, seconds / 4)
-        if seconds
-        else settings.grace_seconds,
+        grace_seconds=min(pilot.grace_seconds, seconds / 4) if seconds else pilot.grace_seconds,
         ends_at=started + seconds if seconds else None,
-        hooks=settings.hooks or node.cores,
-        hook_seconds=settings.hook_seconds,
+        hooks=pilot.hooks or node.cores,
     )
     builder = TaskBuilder(
         client.path,
         client.identity,
         launcher_id,
-        stream=(request.output or settings.output) == "stream",
+        stream=(request.output or pilot.output) == "stream",
         environ={
             "BALSAM_LAUNCHER_NODES": "1",
             "BALSAM_JOB_MODE": "serial" if request.job_mode == "serial" else "mpi",
         },
-        mpi=mpi_start(config.load(client.path).mpi.command),
+        mpi=mpi_start(settings.mpi.command),
+        hook_seconds=settings.launcher.hook_seconds,
     )
     planner = Planner(options, builder)
     say(
         f"Starting Balsam launcher [{os.getpid()}]: launcher {launcher_id} with {node.cores} cores,"
         f" {len(node.gpus)} GPUs, {node.memory_mib} MiB on {node.host}"
     )
-    driver = Driver(client, planner, node, settings.lease_seconds, say)
+    driver = Driver(client, planner, node, pilot.lease_seconds, say)
     reason = driver.run()
     say(
         f"Launcher {launcher_id} ended: {reason}. {planner.started_count} runs started,"

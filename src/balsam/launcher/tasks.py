@@ -27,6 +27,8 @@ class TaskBuilder:
         own get no directory: they run in their workflow's.
     environ
         Added to every task: what the launcher tells of itself.
+    hook_seconds
+        How long a hook may take; 0: no limit.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class TaskBuilder:
         stream: bool,
         environ: dict[str, str],
         mpi: MpiStart,
+        hook_seconds: float = 0.0,
     ) -> None:
         self._site = site
         self._identity = identity
@@ -45,6 +48,7 @@ class TaskBuilder:
         self._stream = stream
         self._environ = environ
         self._mpi = mpi
+        self._hook_seconds = hook_seconds
 
     def run(self, number: int, class_id: int, job: Job, app: App | None, attempt: int) -> Task:
         """Return the task that runs *job*.
@@ -104,6 +108,7 @@ class TaskBuilder:
             make_cwd=not job.user_workdir,
             header=header,
             envscript=app.envscript,
+            seconds=self._hook_seconds,
         )
 
     def _job_environ(self, job: Job, attempt: int, state: State | None = None) -> dict[str, str]:

@@ -128,8 +128,7 @@ class Worker:
                     for class_id in {p.class_id for p in places} | {t.class_id for t in tasks}:
                         self._fill(class_id)
                 case Kill(tasks, grace_seconds):
-                    for task_id in tasks:
-                        self._processes.kill(task_id, grace_seconds)
+                    self._kill(set(tasks), grace_seconds)
                 case Recall():
                     self._give_back()
                 case Beat():
@@ -168,6 +167,17 @@ class Worker:
             self._changed()
             if not self._start_next(self._queues.get(place.class_id), place):
                 self._news.freed.append(place.id)
+
+    def _kill(self, tasks: set[int], grace_seconds: float) -> None:
+        """End these tasks; those that have not started are given back."""
+        for task_id in tasks:
+            self._processes.kill(task_id, grace_seconds)
+        for class_id, queue in self._queues.items():
+            back = [task.id for task in queue if task.id in tasks]
+            if back:
+                self._queues[class_id] = deque(t for t in queue if t.id not in tasks)
+                self._news.returned += back
+                self._changed()
 
     def _give_back(self) -> None:
         for queue in self._queues.values():
