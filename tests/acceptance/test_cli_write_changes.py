@@ -36,12 +36,26 @@ def apps(balsam: Balsam) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with an app 'hello' and the jobs 1, 2, 3 named x1, x2, x3, to be copied."""
+    path = tmp_path_factory.mktemp("template")
+    environ = {**os.environ, "BALSAM_HOME": str(path), "BALSAM_DB_PATH": str(path / "site")}
+    balsam = str(Path(sys.executable).parent / "balsam")
+    for argv in (
+        ("init", path / "site"),
+        ("app", "--name", "hello", "--executable", "echo hello"),
+        (*JOB, "--array", "1-3"),
+    ):
+        subprocess.run([balsam, *argv], env=environ, check=True, capture_output=True)
+    return path / "site"
+
+
 @pytest.fixture
-def three(balsam: Balsam) -> Balsam:
-    """`balsam` with an app 'hello' and the jobs 1, 2, 3 named x1, x2, x3."""
-    ok(balsam("app", "--name", "hello", "--executable", "echo hello"))
-    ok(balsam(*JOB, "--array", "1-3"))
-    return balsam
+def three(tmp_path: Path, template: Path, environ: dict[str, str], bare_balsam: Balsam) -> Balsam:
+    """Run `balsam` in a site with an app 'hello' and the jobs 1, 2, 3 named x1, x2, x3."""
+    environ["BALSAM_DB_PATH"] = str(shutil.copytree(template, tmp_path / "site"))
+    return bare_balsam
 
 
 # app -------------------------------------------------------------------------------------
@@ -260,13 +274,13 @@ def test_rm_releases_children(three: Balsam) -> None:
 
 
 def test_rm_apps(three: Balsam) -> None:
-    for name in ("hi", "hallo", "other"):
+    for name in ("hi", "hallo", "side"):
         ok(three("app", "--name", name, "--exec", "echo"))
-    assert ok(three("rm", "apps", "--name", "h", "--force")) == "Deleted. 3 apps removed.\n"
+    assert ok(three("rm", "apps", "--name", "H", "--force")) == "Deleted. 3 apps removed.\n"
     ok(three("app", "--name", "more", "--exec", "echo"))
     assert ok(three("rm", "app", "--id", "more", "--force")) == "Deleted. 1 app removed.\n"
     shown = ok(three("rm", "apps", "--all", "--dry-run"))
-    assert "other" in shown
+    assert "side" in shown
     ok(three("rm", "apps", "--all", "--force"))
     assert apps(three) == []
 

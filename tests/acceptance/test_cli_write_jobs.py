@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,22 @@ Balsam = Callable[..., "subprocess.CompletedProcess[str]"]
 JOB = ("job", "--name", "x", "--workflow", "w", "--application", "hello", "--yes")
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with an app 'hello', to be copied."""
+    path = tmp_path_factory.mktemp("template")
+    environ = {**os.environ, "BALSAM_HOME": str(path), "BALSAM_DB_PATH": str(path / "site")}
+    balsam = str(Path(sys.executable).parent / "balsam")
+    for argv in (("init", path / "site"), ("app", "--name", "hello", "--exec", "echo hello")):
+        subprocess.run([balsam, *argv], env=environ, check=True, capture_output=True)
+    return path / "site"
+
+
 @pytest.fixture
-def hello(balsam: Balsam) -> Balsam:
-    """`balsam` with an app 'hello'."""
-    ok(balsam("app", "--name", "hello", "--executable", "echo hello"))
-    return balsam
+def hello(tmp_path: Path, template: Path, environ: dict[str, str], bare_balsam: Balsam) -> Balsam:
+    """Run `balsam` in a site with an app 'hello'."""
+    environ["BALSAM_DB_PATH"] = str(shutil.copytree(template, tmp_path / "site"))
+    return bare_balsam
 
 
 def ok(done: subprocess.CompletedProcess[str]) -> str:
@@ -225,6 +240,17 @@ def test_from_file(hello: Balsam, tmp_path: Path, kind: str) -> None:
     assert (second["name"], second["data"], second["tags"]) == ("b", {"size": 16}, {"k": "w"})
 
 
+def test_records_on_standard_input(hello: Balsam) -> None:
+    ok(hello(*JOB, "--from-file", "-", "--args", "{x}", stdin='{"x": 1}\n{"x": "b"}\n'))
+    assert [job["args"] for job in jobs(hello)] == ["1", "b"]
+
+
+def test_misspelt_template_is_told(hello: Balsam) -> None:
+    done = hello("job", *("--name", "x{j}"), *JOB[3:], "--array", "0-1")
+    ok(done)
+    assert "name 'x{j}': {j} is no template here (there are i)." in done.stderr
+
+
 def test_unused_column_is_told(hello: Balsam, tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_text("name,nmu_nodes\na,8\n")
     done = hello(*JOB[:1], *JOB[3:], "--from-file", "runs.csv")
@@ -352,28 +378,15 @@ def test_dummies(balsam: Balsam) -> None:
 
 
 def test_interrupted_insert_is_taken_back(
-    hello: Balsam, site: Path, environ: dict[str, str]
+    hello: Balsam, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     """Ctrl-C in the middle of a large array leaves none of its jobs."""
-    script = (
-        "import itertools, os, signal\n"
-        "from balsam.cli import job, main\n"
-        "first = job.Prototype.batches\n"
-        "def batches(self, size):\n"
-        "    for n, batch in enumerate(first(self, size)):\n"
-        "        if n == 2:\n"
-        "            os.kill(os.getpid(), signal.SIGINT)\n"
-        "        yield batch\n"
-        "job.Prototype.batches = batches\n"
-        "raise SystemExit(main.main())\n"
-    )
     ok(hello(*JOB))
-    done = subprocess.run(
-        [sys.executable, "-c", script, *JOB, "--array", "0-99999"],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 130, done.stderr
+    balsam = Path(sys.executable).parent / "balsam"
+    process = subprocess.Popen([balsam, *JOB, "--array", "0-999999"], env=environ)
+    with closing(sqlite3.connect(tmp_path / "site" / "balsam.db")) as database:
+        while database.execute("select max(id) from jobs").fetchone()[0] == 1:
+            assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
     assert len(jobs(hello)) == 1

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from balsam.cli.context import open_site
-from balsam.cli.job import BATCH, insert
+from balsam.cli.insertion import BATCH, insert
 from balsam.cli.sources import Array
 from balsam.errors import InvalidInput
 from balsam.model.app import App

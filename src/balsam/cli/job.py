@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
+import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
 
 from balsam.cli import options
 from balsam.cli.context import confirm, open_site, warn
+from balsam.cli.insertion import BATCH, insert, read_back, spelled
 from balsam.cli.output import job_record, print_json, text
 from balsam.cli.prototype import Given, Prototype, Summary, option_name
 from balsam.cli.selectors import one_job, resolve_all
 from balsam.cli.sources import Source
 from balsam.client.interface import Client
-from balsam.errors import BalsamError, CannotStart, InvalidInput, NotFound, nearest
+from balsam.errors import CannotStart, InvalidInput, NotFound, nearest
 from balsam.model.app import App, command_line
 from balsam.model.job import EDITABLE, Job
 from balsam.model.query import ALL, Query, parse
 
-#: Jobs inserted in one transaction.
-BATCH = 20_000
-#: From here on a terminal is told how far it is.
-LONG = 100_000
 REQUIRED = ("name", "workflow", "application")
 
 JOB_EXAMPLES = f"""\
@@ -150,7 +147,7 @@ def _add(
         apps[new_app.name] = new_app
     _refuse_unknown(summary.applications, apps)
     _refuse_missing_parents(client, summary.parents)
-    _warn(args, client, summary, prototype.unused, apps)
+    _warn(args, client, summary, prototype.unused, apps, source)
     total = source.count() or 0
     if args.dry_run:
         return _show_only(args, prototype, summary.first, total, apps)
@@ -167,7 +164,7 @@ def _add(
         client.add_app(new_app)
     spans = insert(client, prototype.batches(BATCH), total)
     if args.json:
-        print_json(job_record(job) for job in _read_back(client, spans))
+        print_json(job_record(job) for job in read_back(client, spans))
     elif total == 1:
         job_id = spans[0][0]
         print(
@@ -175,7 +172,7 @@ def _add(
             f"[{summary.first.name} | {client.identity.short(job_id)}]"
         )
     else:
-        print(f"Added {total} jobs to database: {_spelled(spans)}")
+        print(f"Added {total} jobs to database: {spelled(spans)}")
     return 0
 
 
@@ -202,6 +199,7 @@ def _warn(
     summary: Summary,
     unused: list[str],
     apps: dict[str, App],
+    source: Source,
 ) -> None:
     if args.coschedule_num_nodes:
         warn("--coschedule-num-nodes has no effect")
@@ -218,10 +216,24 @@ def _warn(
         _warn_beyond(max(r.gpus_per_rank * r.ranks_per_node for r in requests), gpus, "GPUs")
     first = summary.first
     if first is not None:
+        _warn_left_over(first, source)
         try:
             command_line(apps[first.application], first.args, first.parameters)
         except CannotStart as error:
             warn(f"{first.name} cannot start as it is: {error}")
+
+
+def _warn_left_over(first: Job, source: Source) -> None:
+    """Tell of a name such as ``T{temprature}``, where a template was meant but none is."""
+    if not source.names:
+        return
+    for field in ("name", "workflow"):
+        for word in re.findall(r"\{(\w+)\}", getattr(first, field)):
+            known = list(source.names)
+            warn(
+                f"{field} {getattr(first, field)!r}: {{{word}}} is no template here"
+                f" (there are {', '.join(known)}).{nearest(word, known)}"
+            )
 
 
 def _largest(client: Client) -> tuple[int, int | None]:
@@ -280,63 +292,3 @@ def _show_only(
     _describe(first, total, apps)
     print(f"Would add {total} job{'s' if total != 1 else ''}; nothing was added.")
     return 0
-
-
-def insert(client: Client, batches: Iterator[list[Job]], total: int) -> list[tuple[int, int]]:
-    """Insert all *batches* and return the ids as spans (first, last), all inclusive.
-
-    When it is interrupted or the database fails, what was inserted is removed again.
-    """
-    spans: list[tuple[int, int]] = []
-    done = 0
-    shown = total >= LONG and sys.stderr.isatty()
-    gc.disable()  # jobs hold no cycles: looking for some costs a fifth of the time
-    try:
-        for batch in batches:
-            for span in _spans(client.create_jobs(batch)):
-                if spans and spans[-1][1] + 1 == span[0]:
-                    spans[-1] = (spans[-1][0], span[1])
-                else:
-                    spans.append(span)
-            done += len(batch)
-            if shown:
-                print(f"\r{done:,} of {total:,} jobs", end="", file=sys.stderr, flush=True)
-    except (BalsamError, KeyboardInterrupt):
-        if spans:
-            _take_back(client, spans, done)
-        raise
-    finally:
-        gc.enable()
-        if shown:
-            print(file=sys.stderr)
-    return spans
-
-
-def _take_back(client: Client, spans: list[tuple[int, int]], done: int) -> None:
-    try:
-        for span in spans:
-            client.delete_jobs(_between(span))
-    except BalsamError as error:
-        warn(f"of the jobs added before, some are left, of {done} {_spelled(spans)}: {error}")
-
-
-def _spans(ids: list[int]) -> Iterator[tuple[int, int]]:
-    if ids and ids[-1] - ids[0] + 1 == len(ids):
-        yield ids[0], ids[-1]
-    else:
-        yield from ((job, job) for job in ids)
-
-
-def _between(span: tuple[int, int]) -> Query:
-    return Query().where(id__gte=span[0], id__lte=span[1])
-
-
-def _read_back(client: Client, spans: list[tuple[int, int]]) -> Iterator[Job]:
-    for span in spans:
-        yield from client.iterate_jobs(_between(span))
-
-
-def _spelled(spans: list[tuple[int, int]]) -> str:
-    named = [f"{a}-{b}" if a != b else str(a) for a, b in spans]
-    shown = ", ".join(named[:10])
-    return f"ids {shown}{', …' if len(named) > 10 else ''}"

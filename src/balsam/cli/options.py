@@ -48,6 +48,7 @@ Other braces stay as they are.
 A column named like a field of jobs (name, args, num_nodes, wall_time_minutes, data, parents,
 ...) sets this field, and param:X, tag:X, env:X, data:X set one entry. An option wins over a
 column. In JSON lines and JSON a key may be missing, in CSV a cell empty: the default holds.
+FILE - is standard input: lines, or JSON lines.
 Everything is checked before the first job is added."""
 
 
@@ -93,7 +94,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     many = parser.add_argument_group("many jobs").add_mutually_exclusive_group()
     many.add_argument("--array", metavar="0-999[:STEP][,…]", help="one job for each number")
     many.add_argument("--each-line", metavar="FILE", help="one job for each line (- : stdin)")
-    many.add_argument("--from-file", metavar="FILE", help="one for each record of .csv .jsonl …")
+    many.add_argument(
+        "--from-file", metavar="FILE", help="one job for each record of FILE.csv .json .jsonl .toml"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and show, add nothing")
     parser.add_argument("--json", action="store_true", help="print the jobs as JSON")
     parser.add_argument("--yes", action="store_true", help="do not ask")

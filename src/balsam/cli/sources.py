@@ -367,13 +367,15 @@ def _positions(columns: Sequence[str]) -> dict[str, int]:
 def open_records(file: str) -> Table | Records:
     """Return the source for the file of ``--from-file``, by the end of its name.
 
+    ``-`` is standard input, as JSON lines.
+
     Raises
     ------
     InvalidInput
         The end is not known, or the file cannot be read or is malformed.
     """
     kind = Path(file).suffix.lower().lstrip(".")
-    if kind == "ndjson":
+    if file == "-" or kind == "ndjson":
         kind = "jsonl"
     if kind not in FORMATS:
         known = ", ".join(f".{known}" for known in FORMATS)
