@@ -200,6 +200,8 @@ class Planner:
             self.labels.pop(job, None)
         if any(move.to_state in (State.JOB_FINISHED, State.FAILED) for move in report.moves):
             self._hungry = True  # children may have been released
+        if report.released:
+            self._hungry = True  # a hook may have moved the job to where it can run again
 
     def killed(self, jobs: Iterable[int], now: float) -> None:
         """A user killed these: their state is USER_KILLED already."""
