@@ -13,13 +13,13 @@ from balsam.model.identity import JobIdentity
 from balsam.model.job import DERIVED, Job, directory_name
 from balsam.model.states import State
 from balsam.store import dialect
-from balsam.store.schema import dependencies, jobs
+from balsam.store.schema import Json, dependencies, jobs
 
 R = TypeVar("R", bound=msgspec.Struct)
 
 #: Fields of `Job` that are columns.
 JOB_COLUMNS = tuple(str(column.name) for column in jobs.c)
-_JSON = frozenset(column.name for column in jobs.c if isinstance(column.type, sa.JSON))
+_JSON = frozenset(column.name for column in jobs.c if isinstance(column.type, Json))
 _PARENT_FIELDS = {"ok": "parents", "fail": "parents_failed", "any": "parents_any"}
 
 

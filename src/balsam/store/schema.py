@@ -12,7 +12,6 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
@@ -35,7 +34,20 @@ metadata = sa.MetaData(
 
 #: SQLite numbers rows by themselves only in a column of exactly this type.
 RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Json = sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """JSON: JSONB where there is such a thing, which is imported only there."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import JSONB
+
+            return dialect.type_descriptor(JSONB())
+        return dialect.type_descriptor(sa.JSON())
 
 
 def _column(field: msgspec.structs.FieldInfo) -> sa.Column[Any]:
@@ -51,7 +63,7 @@ def _column(field: msgspec.structs.FieldInfo) -> sa.Column[Any]:
     if kind is float:
         return sa.Column(field.name, sa.Double(), nullable=False, server_default=_text(field))
     if kind is Any or get_origin(kind) is dict:
-        return sa.Column(field.name, Json, nullable=False, server_default="{}")
+        return sa.Column(field.name, Json(), nullable=False, server_default="{}")
     return sa.Column(field.name, sa.Text(), nullable=False, server_default=_text(field))
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from balsam.errors import InvalidInput
 from balsam.model.query import Filter, Query
 from balsam.store import dialect
-from balsam.store.schema import apps, batch_jobs, dependencies, events, jobs
+from balsam.store.schema import Json, apps, batch_jobs, dependencies, events, jobs
 
 TABLES: dict[str, sa.Table] = {
     "jobs": jobs,
@@ -79,7 +79,7 @@ def _condition(one: Filter, kind: str) -> sa.ColumnElement[bool]:
         return dialect.json_kind(column, path).is_not(None)
     if one.path:
         return _json_condition(column, one)
-    if isinstance(column.type, sa.JSON):
+    if isinstance(column.type, Json):
         return _whole_json(column, one)
     return _compare(column, one.lookup, one.value)
 
