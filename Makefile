@@ -1,0 +1,45 @@
+# make demo   installs Balsam and runs the demo campaign
+# make test   installs what the tests need and runs every check and test
+# make check  lint, types, layers, generated references
+# make bench  benchmarks, as JSON lines and a table
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test check bench docs clean
+
+demo: $(VENV)/demo.installed
+	$(BIN)/balsam quickstart --directory demo
+
+test: $(VENV)/test.installed check
+	tools/install-test-needs
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(VENV)/test.installed
+	$(BIN)/ruff format --check src tests bench docs examples
+	$(BIN)/ruff check src tests bench docs examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+bench: $(VENV)/test.installed
+	$(BIN)/python bench/run.py $(BENCH)
+
+docs: $(VENV)/test.installed
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) demo site build dist .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/demo.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/test.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,check,docs]'
+	touch $@
