@@ -167,11 +167,27 @@ def test_logs_of_a_stream(echo, site):
     job(echo, "j{i}", "--array", "1-20", "--args", "'seq {i}; printf end{i}'")
     (site / "balsam.toml").write_text('[launcher]\noutput = "stream"\n')
     echo("launcher", "--consume-all")
+    shown = json.loads(echo("show", "1", "20", "--json").stdout)
+    files = [record["attempts"][0]["output_file"] for record in shown]
+    assert not {Path(file).name for file in files} & {"j1.out", "j20.out"}
     for number in (1, 7, 20):
         expected = "".join(f"{n}\n" for n in range(1, number + 1)) + f"end{number}"
         assert echo("logs", number).stdout == expected
         last = f"{number}\nend{number}"
         assert echo("logs", number, "--tail", "2").stdout == last
+
+
+@pytest.mark.parametrize("output", ["directory", "stream"])
+def test_logs_of_several_attempts(echo, site, output):
+    (site / "balsam.toml").write_text(f'[launcher]\noutput = "{output}"\n')
+    job(echo, "twice", "--args", "'echo attempt $BALSAM_ATTEMPT; exit 1'", "--max-retries", "1")
+    echo("launcher", "--consume-all")
+    assert echo("show", "1", "--field", "attempt").stdout == "2\n"
+    both = "attempt 1\nattempt 2\n" if output == "directory" else "attempt 2\n"
+    assert echo("logs", "1").stdout == both
+    assert echo("logs", "1", "--attempt", "1").stdout == "attempt 1\n"
+    assert echo("logs", "1", "--attempt", "2").stdout == "attempt 2\n"
+    assert echo("logs", "1", "--attempt", "3").returncode == 1
 
 
 def test_logs_follow(echo, start, tmp_path):

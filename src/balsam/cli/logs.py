@@ -45,7 +45,7 @@ def add_commands(subparsers: Any) -> None:
     )
     logs.add_argument("job", metavar="JOB", help="id, UUID, or first hexadecimal digits of it")
     logs.add_argument("--follow", action="store_true", help="go on until the job has ended")
-    logs.add_argument("--attempt", type=_count, metavar="N", help="of attempt N (the last)")
+    logs.add_argument("--attempt", type=_count, metavar="N", help="of attempt N alone")
     logs.add_argument("--tail", type=_count, metavar="N", help="the last N lines")
     logs.set_defaults(run=run_logs)
 
@@ -107,7 +107,9 @@ def run_logs(args: argparse.Namespace) -> int:
 
 
 def _source(client: Client, job: Job, number: int | None) -> Source | None:
-    """Return where the output of attempt *number* (None: the last) is; None before it began.
+    """Return where the output of attempt *number* is, None before it began.
+
+    Without *number*: all of the job's own file, or what its last attempt wrote to a stream.
 
     Raises
     ------
@@ -115,21 +117,18 @@ def _source(client: Client, job: Job, number: int | None) -> Source | None:
         The job has had more attempts than *number*, but not this one.
     """
     assert job.id is not None
-    attempts = {attempt.number: attempt for attempt in client.attempts([job.id])}
-    if number is None:
-        started = [a for a in attempts.values() if a.outcome is not Outcome.REFUSED]
-        attempt = started[-1] if started else None
-    elif number in attempts:
-        attempt = attempts[number]
-    elif number <= max(attempts, default=0):
+    own = Path(job.workdir) / f"{job.name}.out"
+    attempts = {a.number: a for a in client.attempts([job.id]) if a.outcome is not Outcome.REFUSED}
+    last = max(attempts, default=0)
+    if number is not None and number < last and number not in attempts:
         raise NotFound(f"job {job.id} has no attempt {number}; it has {sorted(attempts)}")
-    else:
-        attempt = None
-    if attempt is not None and attempt.output_file:
-        path = client.path / attempt.output_file
-        return Source(path, attempt.output_offset, attempt.output_size)
-    own = Source(Path(job.workdir) / f"{job.name}.out")
-    return own if attempt is not None or (number is None and own.file.exists()) else None
+    attempt = attempts.get(number or last)
+    if attempt is None:
+        return Source(own) if number is None and own.exists() else None
+    file = client.path / attempt.output_file if attempt.output_file else own
+    if number is None and file == own:
+        return Source(own)
+    return Source(file, attempt.output_offset, attempt.output_size)
 
 
 def _copy(source: Source, done: int, tail: int | None = None) -> tuple[int, bool]:

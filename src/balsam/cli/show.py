@@ -121,5 +121,8 @@ def _print(job: Job, record: dict[str, Any]) -> None:
 def _attempt_row(record: dict[str, Any]) -> list[str]:
     started, ended = record["started_at"], record["ended_at"]
     seconds = output.seconds_between(started, ended) if started and ended else None
-    row = {**record, "seconds": None if seconds is None else round(seconds, 3)}
+    row = {**record, "seconds": seconds}
+    for name, value in row.items():
+        if isinstance(value, float):
+            row[name] = round(value, 3)
     return [output.text(name, row[name]) for name in ATTEMPT_COLUMNS]
