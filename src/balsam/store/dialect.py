@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -85,6 +86,18 @@ def json_path(keys: Sequence[str]) -> str:
     return path
 
 
+class _SqliteCompiler(SQLiteCompiler):
+    """SQLite's, with hints: it alone chooses the state's index for a lease, and sorts a million."""
+
+    def get_from_hint_text(self, table: sa.FromClause, text: str | None) -> str | None:
+        return text
+
+
+def using_index(statement: sa.Select[Any], table: sa.Table, index: str) -> sa.Select[Any]:
+    """Have *statement* read *table* by *index*, where the database would not by itself."""
+    return statement.with_hint(table, f"INDEXED BY {index}", "sqlite")
+
+
 # connections ------------------------------------------------------------------------
 
 
@@ -102,6 +115,8 @@ def open_sqlite(url: URL, busy_seconds: float) -> Engine:
         pool_size=1,
         max_overflow=2,
     )
+
+    engine.dialect.statement_compiler = _SqliteCompiler
 
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from balsam.errors import LeaseLost
 from balsam.model.app import App
+from balsam.model.resources import UNITS
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.model.wire import LauncherInfo, Lease, LeaseRequest, Outcome, Outlook, Renewal
 from balsam.store import dialect, moves
@@ -94,12 +95,13 @@ def _fits(request: LeaseRequest) -> sa.ColumnElement[bool]:
     """
     cores = sa.case(
         (jobs.c.cores_per_rank > 0, jobs.c.ranks_per_node * jobs.c.cores_per_rank),
-        else_=jobs.c.ranks_per_node * jobs.c.threads_per_rank / jobs.c.threads_per_core,
+        else_=jobs.c.ranks_per_node * jobs.c.threads_per_rank // jobs.c.threads_per_core,
     )
     terms = [
         jobs.c.num_nodes <= request.num_nodes,
         sa.or_(jobs.c.node_packing_count > 1, cores <= request.cores),
-        jobs.c.gpus_per_rank * jobs.c.ranks_per_node <= request.gpus,
+        # Compared as `Request.gpu_units` counts them: fractions add up despite rounding.
+        jobs.c.gpus_per_rank * jobs.c.ranks_per_node < request.gpus + 0.5 / UNITS,
         jobs.c.memory_mib <= request.memory_mib,
     ]
     if request.minutes_left is not None:
@@ -121,7 +123,7 @@ def lease(connection: Connection, reader: JobReader, launcher: int, request: Lea
         jobs.c.id,
     )
     chosen = (
-        sa.select(jobs.c.id)
+        dialect.using_index(sa.select(jobs.c.id), jobs, "ix_jobs_queue")
         .where(sa.text(FREE), *terms, _fits(request))
         .order_by(*order)
         .limit(request.limit)
