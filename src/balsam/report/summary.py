@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from balsam.client.interface import Client
 from balsam.model import query as queries
@@ -17,7 +18,7 @@ from balsam.model.wire import Attempt, Event
 from balsam.report.records import Summary
 from balsam.report.tally import REQUEST_FIELDS, Tally
 
-_IDS_PER_QUERY = 1000
+_JOBS_PER_QUERY = 1000
 
 
 def summarize(
@@ -49,18 +50,9 @@ def summarize(
 
 def _events_of(client: Client, query: Query) -> Iterator[Event]:
     """Yield the events of the selected jobs, some jobs at a time."""
-    ids: list[int] = []
-
-    def flush() -> Iterator[Event]:
-        yield from client.iterate_events(Query(filters=queries.parse({"job__in": ids}, "events")))
-
-    for job in client.iterate_jobs(query, ("id",)):
-        ids.append(job.id or 0)
-        if len(ids) == _IDS_PER_QUERY:
-            yield from flush()
-            ids.clear()
-    if ids:
-        yield from flush()
+    jobs = client.iterate_jobs(query, ("id",))
+    while ids := [job.id for job in islice(jobs, _JOBS_PER_QUERY)]:
+        yield from client.events(Query(filters=queries.parse({"job__in": ids}, "events")))
 
 
 def _join(attempts: Iterable[Attempt], jobs: Iterator[Job]) -> Iterator[tuple[Attempt, Job]]:
