@@ -130,7 +130,7 @@ class Board:
         """
         sends = {name: Send(name, [], [], []) for name in self.nodes}
         self._place_hooks(sends)
-        for job_class in self.classes.ranked():
+        for job_class in [*self._left_behind(), *self.classes.ranked()]:
             for node in self.nodes.values():
                 self._fill(node, job_class, sends[node.name], now, can_end)
             if not job_class.ready or job_class.places:
@@ -141,6 +141,14 @@ class Board:
             if now - job_class.waiting_since >= PATIENCE_SECONDS:
                 break
         return [send for send in sends.values() if send.places or send.tasks]
+
+    def _left_behind(self) -> list[JobClass]:
+        """Return the classes with tasks, but no more ready jobs, that want for places.
+
+        The worker may give a class's last place back while further tasks are on their way.
+        """
+        numbers = {number for node in self.nodes.values() for number in node.short_of_places()}
+        return [c for c in (self.classes[n] for n in sorted(numbers)) if not c.ready]
 
     def _place_hooks(self, sends: dict[str, Send]) -> None:
         """Start hooks on the first node: that is where the launcher is."""

@@ -78,6 +78,10 @@ class Node:
         """Return how many tasks of the class wait on the worker for a place."""
         return self.sent.get(job_class.id, 0) - self.placed.get(job_class.id, 0)
 
+    def short_of_places(self) -> list[int]:
+        """Return the classes that have more tasks here than places."""
+        return [c for c, sent in self.sent.items() if c != HOOKS and sent > self.placed.get(c, 0)]
+
     def room_behind(self, job_class: JobClass) -> int:
         """Return how many tasks of the class should wait on the worker."""
         return self.placed.get(job_class.id, 0) * job_class.depth

@@ -1,0 +1,445 @@
+"""A world for the planner: workers, a database and a clock, all in memory, driven by a seed.
+
+It keeps account independently of the planner, and fails as soon as a promise is broken.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from balsam.launcher.board import Send
+from balsam.launcher.messages import Done, Ended, Place, Started, Task
+from balsam.launcher.placement import HOOKS
+from balsam.launcher.plan import (
+    Finish,
+    KillTasks,
+    LeaseJobs,
+    Options,
+    Planner,
+    RecallTasks,
+    StageFiles,
+)
+from balsam.launcher.tasks import TaskBuilder
+from balsam.model.app import App
+from balsam.model.identity import JobIdentity
+from balsam.model.job import Job
+from balsam.model.resources import UNITS, NodeResources
+from balsam.model.states import END_STATES, LEASABLE_STATES, State, legal
+from balsam.model.wire import Attempt, Lease, LeaseRequest, Outcome, Refusal, Report
+
+S = State
+LAUNCHER = 7
+IDENTITY = JobIdentity(b"0123456789abcdef")
+SITE = "/site"
+
+
+class Database:
+    """Jobs, who holds them, and what is recorded; refuses as the store does."""
+
+    def __init__(self, jobs: list[Job], apps: dict[str, App]) -> None:
+        self.jobs = {job.id or 0: job for job in jobs}
+        self.apps = apps
+        self.paths: dict[int, list[State]] = {id_: [job.state] for id_, job in self.jobs.items()}
+        self.attempts: dict[tuple[int, int], Attempt] = {}
+
+    def lease(self, request: LeaseRequest) -> Lease:
+        lowest = request.only_priority_from
+        free = [
+            job
+            for job in self.jobs.values()
+            if job.launcher_id is None
+            and job.state in LEASABLE_STATES
+            and (lowest is None or job.priority >= lowest)
+            and (_fits(job, request) or job.state.startswith(("RUN_", "POST")))
+        ]
+        free.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
+        for job in free[: request.limit]:
+            job.launcher_id = LAUNCHER
+        return Lease(jobs=[msgspec.structs.replace(j) for j in free[: request.limit]], apps=self.apps)
+
+    def report(self, report: Report) -> list[Refusal]:
+        refused: dict[int, Refusal] = {}
+        for move in report.moves:
+            job = self.jobs[move.job]
+            starts = move.to_state == S.RUNNING
+            if move.job in refused:
+                continue
+            fits = job.state == move.from_state and move.attempt == job.attempt + starts
+            if job.launcher_id != LAUNCHER or not fits:
+                refused[move.job] = Refusal(move.job, job.state, "moved by somebody else")
+                continue
+            assert legal(move.from_state, move.to_state), move
+            if move.from_state == S.RUN_ERROR and move.to_state == S.RESTART_READY:
+                job.retries += 1
+            job.attempt = move.attempt
+            self.move(move.job, move.to_state)
+        for attempt in report.attempts:
+            self.attempts[attempt.job, attempt.number] = attempt
+        for released in report.released:
+            if self.jobs[released].launcher_id == LAUNCHER:
+                self.jobs[released].launcher_id = None
+        return list(refused.values())
+
+    def move(self, id_: int, state: State) -> None:
+        job = self.jobs[id_]
+        job.state = state
+        self.paths[id_].append(state)
+        if state in END_STATES and state != S.USER_KILLED:
+            job.launcher_id = None
+
+    def killed(self) -> list[int]:
+        return [
+            id_
+            for id_, job in self.jobs.items()
+            if job.launcher_id == LAUNCHER and job.state == S.USER_KILLED
+        ]
+
+
+def _fits(job: Job, request: LeaseRequest) -> bool:
+    return (
+        job.num_nodes <= request.num_nodes
+        and (job.node_packing_count > 1 or job.request.cores_per_node <= request.cores)
+        and job.gpus_per_rank * job.ranks_per_node <= request.gpus
+        and job.memory_mib <= request.memory_mib
+        and (request.minutes_left is None or job.wall_time_minutes <= request.minutes_left)
+    )
+
+
+class Worker:
+    """Runs tasks as the worker does, without processes; counts what its node has in use."""
+
+    def __init__(self, world: World, name: str, node: NodeResources) -> None:
+        self.world = world
+        self.name = name
+        self.node = node
+        self.alive = True
+        self.places: dict[int, Place] = {}
+        self.requests: dict[int, Job] = {}  #: a job of each class
+        self.queues: dict[int, deque[Task]] = {}
+        self.idle: dict[int, list[Place]] = {}
+        self.running: dict[int, tuple[Task, Place, float]] = {}
+        self.ends: dict[int, int] = {}  #: exit code that a task will have been ended with
+        self.pid = count(1000)
+
+    def run(self, places: list[Place], tasks: list[Task]) -> None:
+        for task in tasks:
+            if task.class_id != HOOKS:
+                self.requests[task.class_id] = self.world.job_of(task)
+            self.queues.setdefault(task.class_id, deque()).append(task)
+        for place in places:
+            assert place.id not in self.places
+            self.places[place.id] = place
+            self.idle.setdefault(place.class_id, []).append(place)
+        self.check_capacity()
+        news = Done([], [], [], [])
+        for class_id in {p.class_id for p in places} | {t.class_id for t in tasks}:
+            while self.idle.get(class_id):
+                self.use(self.idle[class_id].pop(), news)
+        self.say(news)
+
+    def use(self, place: Place, news: Done) -> None:
+        """Start the next task of the place's class on it, or give the place back."""
+        queue = self.queues.get(place.class_id)
+        while queue:
+            task = queue.popleft()
+            if self.world.start(self, task, place, news):
+                return
+        del self.places[place.id]
+        news.freed.append(place.id)
+
+    def end(self, task: Task, exit_code: int) -> None:
+        if not self.alive or task.id not in self.running:
+            return
+        _, place, _ = self.running.pop(task.id)
+        ended = Ended(task.id, 1, self.world.now, exit_code, 1.0, 0.1, 0, "")
+        news = Done([], [ended], [], [])
+        self.world.ended(task)
+        self.use(place, news)
+        self.say(news)
+
+    def kill(self, tasks: list[int], grace: float) -> None:
+        for number in tasks:
+            if number in self.running:
+                task, _, _ = self.running[number]
+                obeys = grace > 0 and self.world.random.random() < 0.7
+                delay = self.world.random.uniform(0, grace) if obeys else grace
+                self.world.after(delay, lambda t=task, o=obeys: self.end(t, -15 if o else -9))
+        self.give_back(set(tasks))
+
+    def give_back(self, chosen: set[int] | None = None) -> None:
+        news = Done([], [], [], [])
+        for queue in self.queues.values():
+            back = [t for t in queue if chosen is None or t.id in chosen]
+            news.returned.extend(t.id for t in back)
+            for task in back:
+                queue.remove(task)
+        self.say(news)
+
+    def say(self, news: Done) -> None:
+        if news.started or news.ended or news.freed or news.returned:
+            self.world.deliver(self, news)
+
+    def check_capacity(self) -> None:
+        """What the granted places take never exceeds the node."""
+        cores = memory = 0
+        gpus: dict[str, int] = {}
+        hooks = 0
+        for place in self.places.values():
+            if place.class_id == HOOKS:
+                hooks += 1
+                continue
+            if place.class_id not in self.requests:  # no job of its class could be made a task
+                continue
+            job = self.requests[place.class_id]
+            cores += job.request.core_units(self.node.cores)
+            memory += job.memory_mib
+            seen = place.environ.get("CUDA_VISIBLE_DEVICES", "")
+            devices = seen.split(",") if seen else []
+            assert len(devices) == -(-job.request.gpu_units // UNITS), (place, job.gpus_per_rank)
+            for device in devices:
+                share = min(job.gpus_per_rank, 1.0)
+                gpus[device] = gpus.get(device, 0) + round(share * UNITS)
+        assert cores <= self.node.cores * UNITS, "cores over-committed"
+        assert memory <= self.node.memory_mib, "memory over-committed"
+        assert all(units <= UNITS for units in gpus.values()), f"GPUs over-committed: {gpus}"
+        assert set(gpus) <= set(self.node.gpus)
+        assert hooks <= self.world.options.hooks, "more hooks than allowed"
+
+
+class World:
+    """One launcher from its start to its end."""
+
+    def __init__(
+        self, seed: int, node: NodeResources, jobs: list[Job], apps: dict[str, App], **options: float
+    ) -> None:
+        self.random = Random(seed)
+        self.now = 1_000_000.0
+        self.database = Database(jobs, apps)
+        if "ends_at" in options:
+            options["ends_at"] += self.now
+        self.options = Options(
+            launcher_id=LAUNCHER,
+            site=SITE,
+            lease=LeaseRequest(limit=0),
+            **({"idle_seconds": 2.0} | options),  # type: ignore[arg-type]
+        )
+        builder = TaskBuilder(
+            Path(SITE),
+            IDENTITY,
+            LAUNCHER,
+            stream=False,
+            environ={},
+            mpi=lambda job, argv, environ: argv,
+        )
+        self.planner = Planner(self.options, builder)
+        self.node = node
+        self.workers: dict[str, Worker] = {}
+        self.finished = ""
+        self.executed: list[tuple[int, int]] = []  #: (job, attempt) in the order of their starts
+        self.in_hook: set[int] = set()
+        #: What a run of a job does: seconds and exit code, or None when it cannot start.
+        self.behaviour: Callable[[Job, int], tuple[float, int] | None] = lambda job, n: (1.0, 0)
+        #: What a hook does: seconds, exit code, and where it moves the job itself.
+        self.hook: Callable[[Job], tuple[float, int, State | None]] = lambda job: (0.1, 0, None)
+        self.staging_error: Callable[[Job], str] = lambda job: ""
+        self.database_seconds: Callable[[], float] = lambda: self.random.uniform(0.001, 0.05)
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count()
+        self._worker_numbers = count(1)
+        self._pending = Report(moves=[], attempts=[], released=[])
+        self._reporting = False
+        self._clerk_free_at = self.now
+        self.join()
+
+    # time
+    def after(self, seconds: float, call: Callable[[], None]) -> None:
+        heappush(self._events, (self.now + seconds, next(self._numbers), call))
+
+    def run(self, hours: float = 10.0) -> None:
+        """Go on until the planner finishes; fail when that takes more than *hours*."""
+        limit = self.now + hours * 3600
+        while not self.finished:
+            self._act()
+            wake = self.planner.wake_at(self.now)
+            assert wake > self.now
+            if self._events and self._events[0][0] <= wake:
+                self.now, _, call = heappop(self._events)
+                call()
+            else:
+                self.now = wake
+            assert self.now < limit, f"never finishes; in hand: {self._in_hand()}"
+
+    def _in_hand(self) -> list[str]:
+        return [f"{id_}: {h.state} {h.step}" for id_, h in self.planner.held.items()]
+
+    def _act(self) -> None:
+        for action in self.planner.plan(self.now):
+            match action:
+                case Send(node, places, tasks, runs):
+                    for run in runs:
+                        assert run.from_state == self.planner.held[run.job].state
+                    self._to(node, lambda w, p=places, t=tasks: w.run(p, t))
+                case KillTasks(node, tasks, grace):
+                    self._to(node, lambda w, t=tasks, g=grace: w.kill(t, g))
+                case RecallTasks(node):
+                    self._to(node, lambda w: w.give_back())
+                case LeaseJobs(request):
+                    self._ask(lambda r=request: self.database.lease(r), self._leased)
+                case StageFiles(job, _):
+                    error = self.staging_error(job)
+                    id_ = job.id or 0
+                    self.after(
+                        self.random.uniform(0, 1),
+                        lambda i=id_, e=error: self.planner.staged(i, "", e, self.now),
+                    )
+                case Finish(message):
+                    self.finished = message
+        self._flush()
+
+    # the way to the database: one call at a time, in order
+    def _ask(self, call: Callable[[], object], then: Callable[[object], None]) -> None:
+        made = max(self.now, self._clerk_free_at) + self.database_seconds()
+        self._clerk_free_at = made
+
+        def make() -> None:
+            answer = call()
+            self.after(0.0, lambda: then(answer))
+
+        self.after(made - self.now, make)
+
+    def _leased(self, lease: object) -> None:
+        assert isinstance(lease, Lease)
+        self.planner.leased(lease, self.now)
+
+    def _flush(self) -> None:
+        if self.planner.has_report:
+            news = self.planner.take_report()
+            self._pending.moves += news.moves
+            self._pending.attempts += news.attempts
+            self._pending.released += news.released
+        waiting = bool(
+            self._pending.moves or self._pending.attempts or self._pending.released
+        )
+        self.planner.unconfirmed = waiting or self._reporting
+        if waiting and not self._reporting:
+            report, self._pending = self._pending, Report(moves=[], attempts=[], released=[])
+            self._reporting = True
+            self._ask(lambda: self.database.report(report), lambda r: self._reported(report, r))
+
+    def _reported(self, report: Report, refusals: object) -> None:
+        assert isinstance(refusals, list)
+        self._reporting = False
+        self.planner.confirmed(report, refusals, self.now)
+
+    # workers
+    def join(self) -> None:
+        worker = Worker(self, f"node-{next(self._worker_numbers)}", self.node)
+        self.workers[worker.name] = worker
+        self.planner.worker_joined(worker.name, self.node)
+
+    def lose(self) -> None:
+        """The worker dies with all it runs; some of its last words are lost."""
+        for worker in list(self.workers.values()):
+            worker.alive = False
+            del self.workers[worker.name]
+            for task, _, _ in worker.running.values():
+                self.ended(task)
+            name = worker.name
+            self.after(0.2, lambda n=name: self.planner.worker_lost(n, "died", self.now))
+        self.after(1.0, self.join)
+
+    def _to(self, name: str, call: Callable[[Worker], None]) -> None:
+        worker = self.workers.get(name)
+        if worker is not None:
+            self.after(0.001, lambda: call(worker) if worker.alive else None)
+
+    def deliver(self, worker: Worker, news: Done) -> None:
+        def heard() -> None:
+            if worker.alive or self.random.random() < 0.5:
+                self.planner.heard(worker.name, news, self.now)
+
+        self.after(0.002, heard)
+
+    def job_of(self, task: Task) -> Job:
+        id_ = IDENTITY.parse(task.environ["BALSAM_JOB_ID"])
+        assert id_ is not None
+        return self.database.jobs[id_]
+
+    def start(self, worker: Worker, task: Task, place: Place, news: Done) -> bool:
+        """Start a task on a worker; False when it cannot be started."""
+        job = self.job_of(task)
+        id_ = job.id or 0
+        assert task.class_id == place.class_id
+        if task.class_id == HOOKS:
+            seconds, code, moves_to = self.hook(job)
+            assert id_ not in self.in_hook, "two hooks of one job at a time"
+            self.in_hook.add(id_)
+            handled = ("BALSAM_JOB_ERROR", S.RUN_ERROR), ("BALSAM_JOB_TIMEOUT", S.RUN_TIMEOUT)
+            for variable, state in handled:
+                if variable in task.environ:
+                    # What the handler repairs must be in the database before it looks.
+                    assert job.state in (state, S.USER_KILLED), f"the hook finds {job.state}"
+            if moves_to is not None:
+                self.after(seconds / 2, lambda: self._repair(worker, task, moves_to))
+        else:
+            found = self.behaviour(job, int(task.environ["BALSAM_ATTEMPT"]))
+            if found is None:
+                news.ended.append(Ended(task.id, 0, self.now, 1, 0.0, 0.0, 0, "no program"))
+                return False
+            seconds, code = found
+            self.executed.append((id_, int(task.environ["BALSAM_ATTEMPT"])))
+        worker.running[task.id] = task, place, self.now
+        news.started.append(Started(task.id, 1, self.now, f"{SITE}/data/x.out", 0))
+        self.after(seconds, lambda: worker.end(task, code))
+        return True
+
+    def _repair(self, worker: Worker, task: Task, state: State) -> None:
+        job = self.job_of(task)
+        if task.id in worker.running and job.state in (S.RUN_ERROR, S.RUN_TIMEOUT):
+            self.database.move(job.id or 0, state)
+
+    def ended(self, task: Task) -> None:
+        if task.class_id == HOOKS:
+            self.in_hook.discard(self.job_of(task).id or 0)
+
+    # users
+    def kill(self, id_: int) -> None:
+        """A user kills a job; the launcher hears of it with its next sign of life."""
+        if self.database.jobs[id_].state in END_STATES:
+            return
+        self.database.move(id_, S.USER_KILLED)
+        self.after(0.3, lambda: self.planner.killed(self.database.killed(), self.now))
+
+    # the accounts
+    def check(self) -> None:
+        """Check what must hold when the launcher has ended."""
+        assert not self.planner.held
+        assert not [j.id for j in self.database.jobs.values() if j.launcher_id == LAUNCHER]
+        for worker in self.workers.values():
+            assert not worker.running
+            assert not worker.places
+        assert len(set(self.executed)) == len(self.executed), "an attempt was executed twice"
+        told = set(self.database.attempts)
+        assert set(self.executed) <= told, f"not told of {set(self.executed) - told}"
+        for key, attempt in self.database.attempts.items():
+            assert attempt.ended_at is not None, (key, attempt)
+            assert attempt.outcome is not Outcome.RUNNING, (key, attempt)
+        for id_, job in self.database.jobs.items():
+            path = self.database.paths[id_]
+            assert job.retries <= job.max_retries, path
+            failed = sum(self.outcome(id_, n) is Outcome.ERROR for n in range(1, job.attempt + 1))
+            assert job.retries <= failed, f"charged without an error: {path}"
+            assert path.count(S.JOB_FINISHED) <= 1
+            if S.USER_KILLED in path:
+                assert path[-1] == S.USER_KILLED
+
+    def outcome(self, id_: int, number: int) -> Outcome | None:
+        found = self.database.attempts.get((id_, number))
+        return found.outcome if found else None
