@@ -22,6 +22,8 @@ from balsam.model.states import END_STATES, STATES, State
 #: The rate is that of the last minute, or of so many of the site's last events.
 RATE_SECONDS = 60.0
 RATE_EVENTS = 10_000
+#: The moves that tell of the rate: a run began, a job ended by itself.
+TURNS = (State.RUNNING, State.JOB_FINISHED, State.FAILED)
 #: Between two looks at the database, at least this long (seconds), and at most a second.
 LOOK = 0.25
 #: As timeout(1).
@@ -38,7 +40,7 @@ class Progress(msgspec.Struct, kw_only=True):
     killed: int
     waiting: int  #: for their parents
     runnable: int  #: anything else that a launcher can go on with
-    rate_per_second: float | None  #: jobs that ended, of late; None: none did
+    rate_per_second: float | None  #: jobs that ended by themselves, of late; None: none did
     seconds_left: float | None  #: None: not known
     by_state: dict[str, int]
 
@@ -124,23 +126,25 @@ def _rate(client: Client, selected: Query, now: float) -> float | None:
     newest = client.events(Query(order=("-id",), limit=1))
     if not newest:
         return None
-    conditions = {
-        "id__gt": newest[0].id - RATE_EVENTS,
-        "time__gte": now - RATE_SECONDS,
-        "to_state__in": END_STATES,
-    }
-    events = client.events(Query(filters=parse(conditions, "events")))
-    if not events:
-        return None
-    # When the window of events is shorter than the minute, it is the window that counts.
-    since = now - RATE_SECONDS
-    first = client.events(Query(filters=parse({"id__gt": conditions["id__gt"]}, "events"), limit=1))
-    if first and first[0].time > since:
-        since = first[0].time
-    ended = {event.job for event in events}
+    late: dict[str, float] = {"id__gt": newest[0].id - RATE_EVENTS}
+    first = client.events(Query(filters=parse(late, "events"), limit=1))
+    since = max(now - RATE_SECONDS, first[0].time if first else 0.0)
+    late["time__gte"] = since
+    started: dict[int, float] = {}
+    ended: set[int] = set()
+    for event in client.events(Query(filters=parse({**late, "to_state__in": TURNS}, "events"))):
+        if event.to_state == State.RUNNING:
+            started.setdefault(event.job, event.time)
+        elif event.from_state not in (State.CREATED, State.AWAITING_PARENTS):
+            ended.add(event.job)
     if selected.filters:
         ended &= set(_selected(client, selected, sorted(ended)))
-    return len(ended) / max(now - since, 1.0) if ended else None
+    if not ended:
+        return None
+    if ended <= started.keys():
+        # Nothing ran before: the work began later than the minute did.
+        since = min(started[job] for job in ended)
+    return len(ended) / max(now - since, 0.5)
 
 
 def _selected(client: Client, selected: Query, ids: list[int]) -> Iterator[int]:
