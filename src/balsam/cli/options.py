@@ -63,7 +63,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(_spelled(option), type=kind, metavar="N", help=text)
     group.add_argument("--coschedule-num-nodes", type=int, metavar="N", help="has no effect")
     group.add_argument("--memory", metavar="MEM", help="on each node: 512 (MiB), 512M, 4G")
-    group.add_argument("--tag", action="append", default=[], metavar="K=V", help="(repeatable)")
+    group.add_argument(
+        "--tag", action="append", default=[], metavar="K=V", help="label (repeatable)"
+    )
     group.add_argument(
         "--param",
         action="append",
