@@ -39,6 +39,7 @@ def script(page: Path) -> str:
     return "\n".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_runs_as_written(page: Path, tmp_path: Path, environ: dict[str, str]) -> None:
     work = tmp_path / "work"
