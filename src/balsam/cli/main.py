@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -132,9 +131,7 @@ def build_parser(words: Sequence[str] = ()) -> Parser:
     parser.set_defaults(site=None, run=None)
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB")
     for name in modules_for(words):
-        module = f"balsam.cli.{name}"
-        if importlib.util.find_spec(module):
-            importlib.import_module(module).add_commands(subparsers)
+        importlib.import_module(f"balsam.cli.{name}").add_commands(subparsers)
     return parser
 
 
