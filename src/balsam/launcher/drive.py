@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import lru_cache
 from subprocess import Popen, TimeoutExpired
 
 import zmq
@@ -53,6 +54,8 @@ class Driver:
 
     Parameters
     ----------
+    environ
+        Added to the workers' environment, and so to that of every job.
     lease_seconds
         How long our lease lasts without a sign of life.
     say
@@ -64,12 +67,14 @@ class Driver:
         client: Client,
         planner: Planner,
         node: NodeResources,
+        environ: dict[str, str],
         lease_seconds: float,
         say: Callable[[str], None],
     ) -> None:
         self._client = client
         self._planner = planner
         self._node = node
+        self._environ = environ
         self._id = planner.options.launcher_id
         self._lease_seconds = lease_seconds
         self._say = say
@@ -179,7 +184,7 @@ class Driver:
     def _start_worker(self, poller: zmq.Poller) -> None:
         self._worker_starts += 1
         name = f"{self._node.host}-{self._worker_starts}"
-        self._worker = self._links.start_worker(self._node, name, self._log)
+        self._worker = self._links.start_worker(self._node, name, self._environ, self._log)
         self._worker_end = os.pidfd_open(self._worker.pid)
         poller.register(self._worker_end, zmq.POLLIN)
         self._worker_heard = time.monotonic()
@@ -344,5 +349,11 @@ class Driver:
             os.close(end)
 
 
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def _timestamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1000):03d}"

@@ -6,6 +6,7 @@ launch's secret is let in. On a shared machine an open port that runs commands i
 
 from __future__ import annotations
 
+import os
 import sys
 from subprocess import PIPE, Popen
 from typing import Any
@@ -52,7 +53,9 @@ class Links:
         self._routes: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
 
-    def start_worker(self, node: NodeResources, name: str, errors: Any) -> Popen[bytes]:
+    def start_worker(
+        self, node: NodeResources, name: str, environ: dict[str, str], errors: Any
+    ) -> Popen[bytes]:
         """Start the worker of this machine; its own errors go to the file *errors*."""
         invitation = Invitation(
             endpoint=self._endpoint,
@@ -62,7 +65,12 @@ class Links:
             node=node,
             stream_prefix=f"{self._stream_directory}/{name}",
         )
-        process = Popen([sys.executable, "-m", "balsam.launcher.worker"], stdin=PIPE, stderr=errors)
+        process = Popen(
+            [sys.executable, "-m", "balsam.launcher.worker"],
+            stdin=PIPE,
+            stderr=errors,
+            env=os.environ | environ,
+        )
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(invitation))
         process.stdin.close()

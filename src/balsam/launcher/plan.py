@@ -273,7 +273,9 @@ class Planner:
     def take_report(self) -> Report:
         """Return what happened since the last call."""
         report, self._report = self._report, Report(moves=[], attempts=[], released=[])
-        report.attempts = [msgspec.structs.replace(a) for a in self._attempts.values()]
+        # An attempt that goes on will change while the report is on its way.
+        copy = msgspec.structs.replace
+        report.attempts = [a if a.ended_at else copy(a) for a in self._attempts.values()]
         self._attempts = {}
         return report
 

@@ -64,7 +64,7 @@ class Processes:
         self._stream_prefix = stream_prefix
         self._streams: list[_Stream] = []
         self._stream_count = 0
-        self._environ = {k: v for k, v in os.environb.items() if not k.startswith(b"_BALSAM")}
+        self._environ = dict(os.environb)
         self._null = os.open(os.devnull, os.O_RDWR)
         self._programs: dict[tuple[str, str], str] = {}
         self._running: dict[int, _Running] = {}

@@ -16,6 +16,7 @@ from balsam.launcher.drive import Driver
 from balsam.launcher.plan import Options, Planner
 from balsam.launcher.recover import process_start, recover
 from balsam.launcher.tasks import MpiStart, TaskBuilder
+from balsam.lifecycle.environ import launcher_environ
 from balsam.model.job import Job
 from balsam.model.wire import LauncherInfo, LeaseRequest
 from balsam.mpi import commands
@@ -105,21 +106,18 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     builder = TaskBuilder(
         client.path,
         client.identity,
-        launcher_id,
         stream=(request.output or pilot.output) == "stream",
-        environ={
-            "BALSAM_LAUNCHER_NODES": "1",
-            "BALSAM_JOB_MODE": "serial" if request.job_mode == "serial" else "mpi",
-        },
         mpi=mpi_start(settings.mpi.command),
-        hook_seconds=settings.launcher.hook_seconds,
+        hook_seconds=pilot.hook_seconds,
     )
     planner = Planner(options, builder)
     say(
         f"Starting Balsam launcher [{os.getpid()}]: launcher {launcher_id} with {node.cores} cores,"
         f" {len(node.gpus)} GPUs, {node.memory_mib} MiB on {node.host}"
     )
-    driver = Driver(client, planner, node, pilot.lease_seconds, say)
+    job_mode = "serial" if request.job_mode == "serial" else "mpi"
+    environ = launcher_environ(str(client.path), launcher_id, nodes=1, job_mode=job_mode)
+    driver = Driver(client, planner, node, environ, pilot.lease_seconds, say)
     reason = driver.run()
     say(
         f"Launcher {launcher_id} ended: {reason}. {planner.started_count} runs started,"

@@ -25,8 +25,6 @@ class TaskBuilder:
     stream
         Output goes to the worker's shared files, and jobs without files or hooks of their
         own get no directory: they run in their workflow's.
-    environ
-        Added to every task: what the launcher tells of itself.
     hook_seconds
         How long a hook may take; 0: no limit.
     """
@@ -35,18 +33,14 @@ class TaskBuilder:
         self,
         site: Path,
         identity: JobIdentity,
-        launcher_id: int,
         *,
         stream: bool,
-        environ: dict[str, str],
         mpi: MpiStart,
         hook_seconds: float = 0.0,
     ) -> None:
-        self._site = site
+        self._data = f"{site}/data/"
         self._identity = identity
-        self._launcher_id = launcher_id
         self._stream = stream
-        self._environ = environ
         self._mpi = mpi
         self._hook_seconds = hook_seconds
 
@@ -61,11 +55,11 @@ class TaskBuilder:
         if app is None:
             raise CannotStart(f"app {job.application!r} does not exist (any more)")
         argv = command_line(app, job.args, job.parameters)
-        environ = self._job_environ(job, attempt)
+        environ = job_environ(job, self._identity, attempt)
         if not job.request.is_serial:
             argv = self._mpi(job, argv, environ)
         own_directory = not self._stream or _has_files(job, app)
-        cwd = job.workdir if own_directory else str(self._site / "data" / job.workflow)
+        cwd = job.workdir if own_directory else self._data + job.workflow
         return Task(
             id=number,
             class_id=class_id,
@@ -97,7 +91,8 @@ class TaskBuilder:
         handles = state in (State.RUN_ERROR, State.RUN_TIMEOUT)
         if handles:
             header += f"# Invoked to handle {state}\n"
-        environ = self._job_environ(job, job.attempt, state if handles else None)
+        handled = state if handles else None
+        environ = job_environ(job, self._identity, job.attempt, handled)
         return Task(
             id=number,
             class_id=class_id,
@@ -110,17 +105,6 @@ class TaskBuilder:
             envscript=app.envscript,
             seconds=self._hook_seconds,
         )
-
-    def _job_environ(self, job: Job, attempt: int, state: State | None = None) -> dict[str, str]:
-        own = job_environ(
-            job,
-            self._identity,
-            self._site,
-            launcher_id=self._launcher_id,
-            attempt=attempt,
-            state=state,
-        )
-        return own | self._environ
 
 
 def _has_files(job: Job, app: App) -> bool:

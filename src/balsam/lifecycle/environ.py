@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.states import State
 
 
-def job_environ(
-    job: Job,
-    identity: JobIdentity,
-    site: Path,
-    *,
-    launcher_id: int,
-    attempt: int,
-    state: State | None = None,
-) -> dict[str, str]:
-    """Return the variables of one attempt, or of a hook.
+def launcher_environ(site: str, launcher_id: int, *, nodes: int, job_mode: str) -> dict[str, str]:
+    """Return the variables that are the same for all jobs of a launcher."""
+    return {
+        "BALSAM_DB_PATH": site,
+        "BALSAM_SITE": site,
+        "BALSAM_LAUNCHER_ID": str(launcher_id),
+        "BALSAM_LAUNCHER_NODES": str(nodes),
+        "BALSAM_JOB_MODE": job_mode,
+        "BALSAM_PARENT_IDS": "[]",
+    }
 
-    Balsam's own override those of the job.
+
+def job_environ(
+    job: Job, identity: JobIdentity, attempt: int, state: State | None = None
+) -> dict[str, str]:
+    """Return the further variables of one attempt, or of a hook.
+
+    Balsam's own (all that begin with ``BALSAM_``) override those of the job.
 
     Parameters
     ----------
     state
         For a handler: the RUN_ERROR or RUN_TIMEOUT that it is to handle.
     """
-    environ = dict(job.environ)
+    environ = {k: v for k, v in job.environ.items() if not k.startswith("BALSAM_")}
     if job.threads_per_rank > 1:
         environ["OMP_NUM_THREADS"] = str(job.threads_per_rank)
+    environ["BALSAM_JOB_ID"] = job.job_id
+    environ["BALSAM_ATTEMPT"] = str(attempt)
     parents = (*job.parents, *job.parents_failed, *job.parents_any)
-    environ |= {
-        "BALSAM_JOB_ID": job.job_id,
-        "BALSAM_PARENT_IDS": json.dumps([str(identity.uuid(p)) for p in parents])
-        if parents
-        else "[]",
-        "BALSAM_DB_PATH": str(site),
-        "BALSAM_SITE": str(site),
-        "BALSAM_ATTEMPT": str(attempt),
-        "BALSAM_LAUNCHER_ID": str(launcher_id),
-    }
+    if parents:
+        environ["BALSAM_PARENT_IDS"] = json.dumps([identity.text(parent) for parent in parents])
     if state is State.RUN_TIMEOUT:
         environ["BALSAM_JOB_TIMEOUT"] = "TRUE"
     if state is State.RUN_ERROR:

@@ -60,9 +60,13 @@ class JobIdentity:
 
     def uuid(self, job: int) -> UUID:
         """Return the UUID (variant RFC 9562, version 8) of job id *job*."""
+        return UUID(self.text(job))
+
+    def text(self, job: int) -> str:
+        """Return the UUID of job id *job* as text, lower case, with dashes."""
         rest = blake2s(job.to_bytes(8, "big"), key=self._key, digest_size=12).hexdigest()
         variant = "89ab"[int(rest[8], 16) & 3]
-        return UUID(f"{self.short(job)}{rest[:4]}8{rest[5:8]}{variant}{rest[9:24]}")
+        return f"{self.short(job)}-{rest[:4]}-8{rest[5:8]}-{variant}{rest[9:12]}-{rest[12:24]}"
 
     def parse(self, text: str) -> int | None:
         """Return the id that a whole UUID (with or without dashes) names, or None."""

@@ -28,7 +28,7 @@ def fetch(connection: Connection, identity: JobIdentity, query: Query) -> list[E
     names = [column.name for column in events.c]
     found = [Event(**dict(zip(names, row, strict=True))) for row in rows]
     for event in found:
-        event.job_id = str(identity.uuid(event.job))
+        event.job_id = identity.text(event.job)
     return found
 
 
@@ -41,7 +41,7 @@ def fetch_attempts(connection: Connection, identity: JobIdentity, jobs: list[int
     )
     found = list(map(reader_of(Attempt, _ATTEMPT_COLUMNS), rows))
     for attempt in found:
-        attempt.job_id = str(identity.uuid(attempt.job))
+        attempt.job_id = identity.text(attempt.job)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from balsam.store import dialect, moves
 from balsam.store.schema import attempts, jobs, launchers
 
 ATTEMPT_COLUMNS = tuple(column.name for column in attempts.c)
+_attempt_row = attrgetter(*ATTEMPT_COLUMNS)
 
 
 class _Job:
@@ -142,5 +144,5 @@ def _save_attempts(connection: Connection, reported: list[Attempt], known: dict[
                 outcome=Outcome.REFUSED,
                 message=f"reported after the lease had ended: {result}",
             )
-        rows.append(tuple(getattr(attempt, name) for name in ATTEMPT_COLUMNS))
+        rows.append(_attempt_row(attempt))
     dialect.upsert_rows(connection, attempts, ATTEMPT_COLUMNS, rows)

@@ -73,7 +73,7 @@ class JobReader:
             result.append(Job(**values))
         if "job_id" in derived:
             for job in result:
-                job.job_id = str(self._identity.uuid(_id(job)))
+                job.job_id = self._identity.text(_id(job))
         if "workdir" in derived:
             for job in result:
                 job.workdir = self.workdir(job)
@@ -85,7 +85,8 @@ class JobReader:
         """Return the job's directory, absolute."""
         if job.user_workdir:
             return job.user_workdir
-        name = directory_name(job.name, self._identity.short(_id(job)))
+        short = job.job_id[:8] or self._identity.short(_id(job))
+        name = directory_name(job.name, short)
         return f"{self._data}/{job.workflow}/{name}"
 
 
