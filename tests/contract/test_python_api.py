@@ -110,6 +110,19 @@ def test_two_sites_side_by_side(site: Site, tmp_path: Path) -> None:
     mine.refresh_from_db()
 
 
+def test_a_site_closes_itself_at_exit(site: Site) -> None:
+    code = (
+        "from balsam.api import Job, Site\n"
+        f"Site.use({str(site.path)!r})\n"
+        "print(Job.objects.count())\n"
+        f"Site({str(site.path)!r}).jobs.count()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
 def test_a_forked_child_opens_the_site_anew(site: Site) -> None:
     new("parent")
     pid = os.fork()

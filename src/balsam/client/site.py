@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -96,14 +96,15 @@ class Site:
                 from balsam.client.connect import open_client
 
                 self._client, self._process = open_client(self.path), os.getpid()
+                weakref.finalize(self, _close, self._client, self._process)
             return self._client
 
     def close(self) -> None:
         """Give back the connections; the site and what was loaded from it are of no more use."""
         with self._opening:
             self._closed = True
-            if self._client is not None and self._process == os.getpid():
-                self._client.close()
+            if self._client is not None:
+                _close(self._client, self._process)
             self._client = None
 
     def __enter__(self) -> Self:
@@ -160,6 +161,12 @@ class Site:
         return Site, (str(self.path),)
 
 
+def _close(client: Client, process: int) -> None:
+    """Close *client* if this is the process that opened it (closing again does nothing)."""
+    if process == os.getpid():
+        client.close()
+
+
 _default: Site | None = None
 _choosing = threading.Lock()
 
@@ -170,5 +177,4 @@ def default_site() -> Site:
     with _choosing:
         if _default is None:
             _default = Site.find()
-            atexit.register(_default.close)
         return _default
