@@ -19,11 +19,9 @@ DATABASES = ["sqlite"]
 
 @pytest.fixture(params=DATABASES)
 def site(request: pytest.FixtureRequest, tmp_path: Path, balsam_home: Path) -> Path:
-    """A new site. Its writers give up after half a second."""
+    """A new site."""
     balsam_home.mkdir()
-    (balsam_home / "settings.toml").write_text(
-        f'[database]\nurl = "{request.param}"\nbusy_seconds = 0.5\n'
-    )
+    (balsam_home / "settings.toml").write_text(f'[database]\nurl = "{request.param}"\n')
     path = tmp_path / "site"
     create_site(path)
     return path
