@@ -249,6 +249,19 @@ def test_json_values_in_text_are_json(tmp_path: Path) -> None:
     assert job.args == '--on=true [1,"a"]'
 
 
+def test_json_text_stays_text(tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl"
+    file.write_text('{"x": "5", "data:y": "6", "param:z": "7"}\n{"x": "a\\"b"}\n')
+    entries = {"param": {"x": "{x}"}}
+    first, second = made(open_records(str(file)), entries=entries, data='{"x": {x}}')
+    assert first.parameters == {"x": "5", "z": "7"}
+    assert first.data == {"x": "5", "y": "6"}
+    assert second.data == {"x": 'a"b'}
+    file.write_text('{"data": "a text"}\n')
+    (job,) = made(open_records(str(file)))
+    assert job.data == "a text"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

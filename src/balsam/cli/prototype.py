@@ -61,7 +61,7 @@ class Prototype:
 
     def __init__(self, job: Job, given: Given, source: Source) -> None:
         self._source = source
-        self._templates = Templates(source.names, whole=source.whole)
+        self._templates = Templates(source.names, whole=source.whole, typed=source.typed)
         self._always: list[tuple[str, Maker]] = []
         self._sometimes: list[tuple[str, Maker]] = []
         shared: dict[str, Any] = dict(given.values)
@@ -71,41 +71,47 @@ class Prototype:
                 shared[field] = text
             else:
                 self._always.append((field, maker))
-        columns = source.columns
-        taken = {*given.texts, *given.values, *(["data"] if given.data is not None else [])}
-        whole = {}
-        self.unused: list[str] = []
-        for name in columns:
-            field = name.replace("-", "_")
-            prefix, colon, _ = name.partition(":")
-            if field in EDITABLE:
-                if field not in taken:
-                    self._sometimes.append((field, self._column(field, source.names[name])))
-                    whole[field] = self._sometimes[-1]
-            elif not (colon and prefix in ENTRY_FIELDS):
-                self.unused.append(name)
+        columns = self._field_columns()
         for prefix, field in ENTRY_FIELDS.items():
             base = shared.get(field, getattr(job, field))
+            column = columns.pop(field, None)
             if prefix == "data" and given.data is not None:
                 maker = self._templates.compile_json(given.data, "--data")
                 base = json_value(given.data, "--data") if maker is None else maker
-            elif field in whole:
-                self._sometimes.remove(whole[field])
-                base = _or_else(whole[field][1], base)
-            self._add_entries(prefix, field, base, given.entries.get(prefix, {}), columns, shared)
-        self.unused = [name for name in self.unused if name not in self._templates.used]
+            elif column is not None:
+                base = _or_else(column, base)
+            self._add_entries(prefix, field, base, given.entries.get(prefix, {}), shared)
+        said = {*given.texts, *given.values}
+        self._sometimes += [(f, maker) for f, maker in columns.items() if f not in said]
         self._job = msgspec.structs.replace(job, **shared)
+
+    @property
+    def unused(self) -> list[str]:
+        """The columns that set nothing and stand in no template."""
+        used = self._templates.used
+        return [
+            name
+            for name in self._source.columns
+            if name not in used
+            and name.replace("-", "_") not in EDITABLE
+            and not (":" in name and name.partition(":")[0] in ENTRY_FIELDS)
+        ]
+
+    def _field_columns(self) -> dict[str, Maker]:
+        """Return what makes the value of each field that has a column of its own."""
+        names = self._source.names
+        fields = {name.replace("-", "_"): name for name in self._source.columns}
+        return {f: self._column(f, names[name]) for f, name in fields.items() if f in EDITABLE}
 
     def _column(self, field: str, position: int) -> Maker:
         text = FIELDS[field].type is str
+        read = typed if self._source.typed else field_value
 
         def value(record: Sequence[Any]) -> Any:
             found = record[position]
             if found is None or (found == "" and not text):
                 return _ABSENT
-            if isinstance(found, str):
-                return found if text else field_value(field, found)
-            return typed(field, found)
+            return read(field, found)
 
         return value
 
@@ -115,7 +121,6 @@ class Prototype:
         field: str,
         base: Any,
         options: dict[str, str],
-        columns: Sequence[str],
         shared: dict[str, Any],
     ) -> None:
         """Arrange for *field*: *base* (a value or a maker) with the entries laid over it."""
@@ -129,9 +134,9 @@ class Prototype:
                 made.append((key, maker))
             else:
                 fixed[key] = parameter(text) if numbers else text
-        for name in columns:
+        for name in self._source.columns:
             if name.startswith(f"{prefix}:") and (key := name.partition(":")[2]) not in options:
-                made.append((key, _entry(self._source.names[name], prefix)))
+                made.append((key, self._entry(self._source.names[name], prefix)))
         if not callable(base) and not made:
             shared[field] = {**_object(base, field), **fixed} if fixed else base
             return
@@ -148,6 +153,19 @@ class Prototype:
             return merged
 
         self._always.append((field, value))
+
+    def _entry(self, position: int, prefix: str) -> Maker:
+        cells = not self._source.typed
+
+        def value(record: Sequence[Any]) -> Any:
+            found = record[position]
+            if found is None:
+                return _ABSENT
+            if prefix in ("tag", "env"):
+                return as_text(found)
+            return parameter(found) if cells else found
+
+        return value
 
     def make(self, record: Sequence[Any]) -> Job:
         """Return the job of *record*."""
@@ -197,18 +215,6 @@ def option_name(field: str) -> str:
     """Return the option that sets *field*."""
     names = {"stage_in_url": "--url-in", "stage_out_url": "--url-out"}
     return names.get(field, f"--{field.replace('_', '-')}")
-
-
-def _entry(position: int, prefix: str) -> Maker:
-    def value(record: Sequence[Any]) -> Any:
-        found = record[position]
-        if found is None:
-            return _ABSENT
-        if prefix in ("tag", "env"):
-            return as_text(found)
-        return parameter(found) if isinstance(found, str) else found
-
-    return value
 
 
 def _or_else(maker: Maker, base: Any) -> Callable[[Sequence[Any]], Any]:

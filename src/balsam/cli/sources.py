@@ -40,6 +40,10 @@ class Source(Protocol):
         """Whether all values are whole numbers."""
 
     @property
+    def typed(self) -> bool:
+        """Whether values have JSON's types; else they are text that may look like a number."""
+
+    @property
     def columns(self) -> Sequence[str]:
         """The names that a file brought: they may set fields."""
 
@@ -64,6 +68,7 @@ class Single:
 
     names: Mapping[str, int] = {}
     whole = True
+    typed = False
     columns: Sequence[str] = ()
 
     def records(self) -> Iterator[Sequence[Any]]:
@@ -92,6 +97,7 @@ class Array:
 
     names: Mapping[str, int] = {"i": 0}
     whole = True
+    typed = False
     columns: Sequence[str] = ()
 
     def __init__(self, text: str) -> None:
@@ -145,6 +151,7 @@ class _File:
     """What the sources that read a file have in common: places, and counting."""
 
     whole = False
+    typed = False
     names: Mapping[str, int]
     columns: Sequence[str] = ()
 
@@ -291,6 +298,8 @@ class Records(_File):
     JSON is an array of objects, TOML an array of tables (``[[job]]``); either may be the
     only member of the whole.
     """
+
+    typed = True
 
     def __init__(self, file: str, kind: str) -> None:
         super().__init__(file, "--from-file")

@@ -30,11 +30,16 @@ class Templates:
         Column name → position in a record.
     whole
         The values are whole numbers: `compile` may then check formats once, for all records.
+    typed
+        A text is text even when it looks like a number or JSON.
     """
 
-    def __init__(self, names: Mapping[str, int], *, whole: bool = False) -> None:
+    def __init__(
+        self, names: Mapping[str, int], *, whole: bool = False, typed: bool = False
+    ) -> None:
         self._names = names
         self._whole = whole
+        self._typed = typed
         self.used: set[str] = set()  #: names that some template has
         known = sorted(map(re.escape, names), key=len, reverse=True)
         self._pattern = re.compile(
@@ -69,11 +74,11 @@ class Templates:
         """Return what makes the parameter value *text*; one lone ``{x}`` keeps its type."""
         pieces, holes = self._split(text, what)
         if len(holes) == 1 and not holes[0][1] and pieces == ["", ""]:
-            position, name = self._names[holes[0][0]], holes[0][0]
+            position, name, typed = self._names[holes[0][0]], holes[0][0], self._typed
 
             def value(record: Sequence[Any]) -> Any:
                 found = _present(record[position], name, what)
-                return parameter(found) if isinstance(found, str) else found
+                return found if typed or not isinstance(found, str) else parameter(found)
 
             return value
         maker = self.compile(text, what)
@@ -95,7 +100,7 @@ class Templates:
         quoted = False
         for n, (name, spec) in enumerate(holes):
             quoted = _inside_string(pieces[n], quoted)
-            getters.append(_as_json(self._shown(name, spec, what), inside=quoted))
+            getters.append(_as_json(self._shown(name, spec, what), quoted, self._typed))
         tail = list(zip(getters, pieces[1:], strict=True))
 
         def value(record: Sequence[Any]) -> Any:
@@ -196,13 +201,13 @@ def _inside_string(piece: str, quoted: bool) -> bool:
     return quoted
 
 
-def _as_json(get: Maker, *, inside: bool) -> Maker:
+def _as_json(get: Maker, inside: bool, typed: bool) -> Maker:
     if inside:
         return lambda record: msgspec.json.encode(as_text(get(record))).decode()[1:-1]
 
     def bare(record: Sequence[Any]) -> str:
         value = get(record)
-        if not isinstance(value, str):
+        if typed or not isinstance(value, str):
             return msgspec.json.encode(value).decode()
         try:
             msgspec.json.decode(value)
