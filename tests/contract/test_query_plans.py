@@ -1,0 +1,106 @@
+"""The statements of the hot paths read by index: their cost does not grow with the campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from balsam.client.connect import create_site
+from balsam.client.local import LocalClient
+from balsam.config import Settings
+from balsam.model.app import App
+from balsam.model.job import Job
+from balsam.model.query import ALL, Query
+from balsam.model.states import State
+from balsam.model.wire import LauncherInfo, LeaseRequest, Move, Report
+
+
+class Plans:
+    """A client whose statements are explained by SQLite."""
+
+    def __init__(self, path: Path) -> None:
+        create_site(path)
+        self.client = LocalClient(path, Settings())
+        self.engine: sa.Engine = self.client._store.engine
+        self.seen: list[tuple[str, Any]] = []
+        sa.event.listen(self.engine, "before_cursor_execute", self._note)
+
+    def _note(
+        self, _connection: Any, _cursor: Any, statement: str, values: Any, _ctx: Any, many: bool
+    ) -> None:
+        if statement.startswith(("SELECT", "UPDATE", "DELETE")):
+            self.seen.append((statement, values[0] if many else values))
+
+    def of(self, table: str = "jobs") -> list[str]:
+        """Return the steps on *table* of all statements since the last call."""
+        seen, self.seen = self.seen, []
+        steps: list[str] = []
+        with self.engine.connect() as connection:
+            for statement, values in seen:
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                steps += [row[3] for row in rows if f" {table}" in row[3] or "TEMP" in row[3]]
+        self.seen.clear()
+        return steps
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> Iterator[Plans]:
+    plans = Plans(tmp_path / "site")
+    plans.client.add_app(App(name="a", executable="/bin/true"))
+    jobs = [Job(name=f"j{i}", workflow="w", application="a") for i in range(50)]
+    plans.client.create_jobs(jobs)
+    plans.of()
+    yield plans
+    plans.client.close()
+
+
+def register(plans: Plans) -> int:
+    launcher = plans.client.register_launcher(LauncherInfo(host="h", pid=1), 60)
+    plans.of()
+    return launcher
+
+
+def test_a_lease_reads_the_queue_in_order_and_sorts_nothing(plans: Plans) -> None:
+    launcher = register(plans)
+    request = LeaseRequest(limit=5, memory_mib=1000, owner="somebody", workflow_filter="w")
+    plans.client.lease(launcher, request)
+    assert plans.of() == [
+        "SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)",
+        "SCAN jobs USING INDEX ix_jobs_queue",
+    ]
+
+
+def test_a_report_reads_only_its_jobs(plans: Plans) -> None:
+    launcher = register(plans)
+    leased = plans.client.lease(launcher, LeaseRequest(limit=5, memory_mib=1000)).jobs
+    plans.of()
+    moves = [Move(j.id or 0, 1, State.PREPROCESSED, State.RUNNING, 1.0) for j in leased]
+    assert plans.client.report(launcher, Report(moves=moves)) == []
+    steps = plans.of()
+    assert steps
+    assert not [step for step in steps if not step.startswith("SEARCH jobs")]
+
+
+def test_a_renewal_reads_only_the_jobs_it_holds(plans: Plans) -> None:
+    launcher = register(plans)
+    plans.client.renew(launcher, 60)
+    assert all("ix_jobs_launcher_id" in step for step in plans.of())
+
+
+@pytest.mark.parametrize(
+    ("call", "index"),
+    [
+        (lambda c: c.state_counts(ALL), "ix_jobs_state_id"),
+        (lambda c: c.workflow_counts(ALL), "ix_jobs_workflow_state"),
+        (lambda c: c.jobs(Query(limit=5).where(state="FAILED")), "ix_jobs_state_id"),
+    ],
+)
+def test_counts_and_lists_read_an_index(plans: Plans, call: Any, index: str) -> None:
+    call(plans.client)
+    steps = plans.of()
+    assert steps
+    assert all(index in step for step in steps), steps
