@@ -147,7 +147,11 @@ FILTERS: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
     ({"gpus_per_rank": 1.0}, {"gpus": 1.0}, True),
     ({"gpus_per_rank": 0.5, "ranks_per_node": 3}, {"gpus": 1.0}, False),
     ({"gpus_per_rank": 0.1, "ranks_per_node": 10}, {"gpus": 1.0}, True),
-    ({"gpus_per_rank": 0.07, "ranks_per_node": 100}, {"gpus": 7.0}, True),
+    ({"gpus_per_rank": 1 / 49, "ranks_per_node": 49}, {"gpus": 1.0}, True),
+    ({"gpus_per_rank": 0.07, "ranks_per_node": 98}, {"gpus": 7.0}, True),
+    ({"gpus_per_rank": 0.07, "ranks_per_node": 100}, {"gpus": 7.0}, False),  # a device holds 14
+    ({"gpus_per_rank": 0.6, "ranks_per_node": 3}, {"gpus": 2.0}, False),
+    ({"gpus_per_rank": 2.0, "ranks_per_node": 2}, {"gpus": 4.0}, True),
     ({"memory_mib": 100}, {"memory_mib": 100}, True),
     ({"memory_mib": 101}, {"memory_mib": 100}, False),
     ({"wall_time_minutes": 10.0}, {"minutes_left": None}, True),

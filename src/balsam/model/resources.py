@@ -69,6 +69,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, field)
             if not 0 <= value < 1e9:  # also refuses NaN
                 raise InvalidResources(f"{field} is {value}; it must be 0 or more")
+        if self.gpus_per_rank > 1 and self.gpus_per_rank % 1:
+            raise InvalidResources(
+                f"gpus_per_rank is {self.gpus_per_rank}; above 1 it must be a whole number"
+            )
         if 0 < self.gpus_per_rank < 1 / UNITS:
             raise InvalidResources(
                 f"gpus_per_rank is {self.gpus_per_rank}; the smallest share is {1 / UNITS}"
@@ -89,9 +93,14 @@ class NodeResources(msgspec.Struct, frozen=True, kw_only=True):
         """Return why *request* can never run on a node like this one, or ''."""
         if request.node_packing_count == 1 and request.cores_per_node > self.cores:
             return f"needs {request.cores_per_node} cores on a node, {self.host} has {self.cores}"
-        if request.gpu_units > len(self.gpus) * UNITS:
+        gpus = len(self.gpus)
+        if request.gpu_units > gpus * UNITS:
             need = request.gpus_per_rank * request.ranks_per_node
-            return f"needs {need:g} GPUs on a node, {self.host} has {len(self.gpus)}"
+            return f"needs {need:g} GPUs on a node, {self.host} has {gpus}"
+        sharing = -(-request.ranks_per_node // gpus) if gpus else 0  # on the fullest device
+        if request.gpus_per_rank < 1 and request.gpus_per_rank * sharing >= 1 + 0.5 / UNITS:
+            shares = f"{request.ranks_per_node} shares of {request.gpus_per_rank:g} GPU"
+            return f"needs {shares} on a node; the {gpus} GPUs of {self.host} cannot hold so many"
         if request.memory_mib > self.memory_mib:
             return (
                 f"needs {request.memory_mib} MiB on a node, {self.host} has {self.memory_mib} MiB"

@@ -104,6 +104,11 @@ def _fits(request: LeaseRequest) -> sa.ColumnElement[bool]:
         jobs.c.gpus_per_rank * jobs.c.ranks_per_node < request.gpus + 0.5 / UNITS,
         jobs.c.memory_mib <= request.memory_mib,
     ]
+    if request.gpus:
+        devices = int(request.gpus)
+        sharing = (jobs.c.ranks_per_node + devices - 1) // devices  # on the fullest device
+        on_one = jobs.c.gpus_per_rank * sharing < 1 + 0.5 / UNITS
+        terms.append(sa.or_(jobs.c.gpus_per_rank >= 1, on_one))
     if request.minutes_left is not None:
         terms.append(jobs.c.wall_time_minutes <= request.minutes_left)
     after_run = [s for s in LEASABLE_STATES if s.startswith(("RUN_", "POST"))]
