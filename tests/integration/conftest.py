@@ -158,13 +158,17 @@ class Campaign:
 
     def tell(self, job: int) -> str:
         """What is known of a job, for the message of a test that failed."""
-        lines = [f"{e.time:.3f} {e.from_state} → {e.to_state} {e.message}" for e in self.events(job)]
+        lines = [
+            f"{e.time:.3f} {e.from_state} → {e.to_state} {e.message}" for e in self.events(job)
+        ]
         logs = [file.read_text() for file in sorted((self.site / "log").glob("*.log"))]
         return "\n".join([*lines, *map(str, self.attempts(job)), *logs])
 
 
 @pytest.fixture
-def campaign(tmp_path: Path, balsam_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Campaign]:
+def campaign(
+    tmp_path: Path, balsam_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Campaign]:
     """A new site with the app 'true'."""
     monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
     site = tmp_path / "site"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
-import pytest
-
-from balsam.client.jobs import Job as ApiJob
-from balsam.model.query import Query
 from balsam.model.states import State
 from balsam.model.wire import Outcome
-from tests.integration.conftest import Campaign, Run, Start, wait_until
+from tests.integration.conftest import Campaign, Run, Start
 
 S = State
 

@@ -97,13 +97,9 @@ class Board:
 
     # waiting jobs -----------------------------------------------------------------------
     def add(self, held: Held) -> None:
-        """Let a job wait for a place; one that ran before goes first in its class."""
+        """Let a job wait for a place, where it belongs in its class."""
         self._waiting[held.job.id or 0] = held
-        ready = self.classes.of(held.job).ready
-        if held.job.attempt:
-            ready.appendleft(held.job)
-        else:
-            ready.append(held.job)
+        self.classes.of(held.job).insert(held.job)
 
     def add_hook(self, held: Held) -> None:
         self._hooks.append(held)

@@ -273,6 +273,7 @@ class Driver:
 
     def _reported(self, report: Report, refusals: list[Refusal]) -> None:
         self._reporting = False
+        self._planner.unconfirmed = self._pending_since is not None
         for refusal in refusals:
             self.note(f"job {refusal.job}: not recorded, {refusal.reason}")
         self._planner.confirmed(report, refusals, time.time())

@@ -6,6 +6,7 @@ cost of a decision grows with the kinds of jobs, not with their number.
 
 from __future__ import annotations
 
+from bisect import insort_right
 from collections import deque
 
 from balsam.launcher.messages import Place, Task
@@ -46,10 +47,22 @@ class JobClass:
             return 0
         return min(DEEPEST_QUEUE, int(QUEUED_SECONDS / max(self.mean_seconds, 1e-4)))
 
+    def insert(self, job: Job) -> None:
+        """Put a job where it belongs; most come in their order, and go to the end."""
+        if not self.ready or _order(self.ready[-1]) <= _order(job):
+            self.ready.append(job)
+        else:
+            insort_right(self.ready, job, key=_order)
+
     def rank(self) -> tuple[float, ...]:
         """Return what classes are ordered by: their first job's place in the queue."""
         job = self.ready[0]
         return (-job.priority, -job.num_nodes, -job.wall_time_minutes, job.id or 0)
+
+
+def _order(job: Job) -> tuple[float, ...]:
+    """Return what the jobs of a class are ordered by: among equals, those that ran before first."""
+    return (-job.priority, not job.attempt, -job.wall_time_minutes, job.id or 0)
 
 
 class Grant:
@@ -148,6 +161,10 @@ class Classes:
         """Return the classes that have jobs ready, in the order to serve them."""
         waiting = [c for c in self._by_request.values() if c.ready]
         return sorted(waiting, key=JobClass.rank)
+
+    def highest_priority(self) -> int:
+        """Return the priority of the job that is first in the queue."""
+        return max((c.ready[0].priority for c in self._by_request.values() if c.ready), default=0)
 
     def ready_units(self, node_cores: int) -> tuple[int, int]:
         """Return (number, core units) of all jobs that are ready."""

@@ -94,6 +94,7 @@ class Planner:
         self._attempts: dict[tuple[int, int], Attempt] = {}
         self._actions: list[Action] = []
         self._hungry = True  #: there may be jobs to lease
+        self._urgent = False  #: there may be jobs that go before all in stock
         self._leasing = False
         self._mean_units = UNITS
         self._idle_since: float | None = None
@@ -126,7 +127,8 @@ class Planner:
     def leased(self, lease: Lease, now: float) -> None:
         """Take jobs into hand."""
         self._leasing = False
-        self._hungry = len(lease.jobs) >= self.options.lease.limit
+        if self.options.lease.only_priority_from is None:
+            self._hungry = len(lease.jobs) >= self.options.lease.limit
         if lease.jobs:
             self._idle_since = None
         for job in lease.jobs:
@@ -141,7 +143,7 @@ class Planner:
 
     def work_may_have_come(self) -> None:
         """Somebody changed something."""
-        self._hungry = True
+        self._hungry = self._urgent = True
 
     def jobs_of(self, tasks: Iterable[int]) -> list[int]:
         """Return the jobs whose runs these tasks are."""
@@ -284,7 +286,7 @@ class Planner:
         """Do, or queue, what the job needs next."""
         self._tell(held, careers.settle(held, now))
         job = held.job.id or 0
-        if held.killed and held.step in (Step.READY, Step.ENDED):
+        if held.killed:
             held.step = Step.GIVE_BACK
         match held.step:
             case Step.GIVE_BACK:
@@ -351,7 +353,7 @@ class Planner:
         job_class = self._board.class_of(ended.task)
         held, was_hook = self._board.take_off(node, ended.task)
         if was_hook:
-            if held.killed or held.timed_out:
+            if held.killed or (held.timed_out and ended.exit_code):
                 held.step = Step.GIVE_BACK  # in the second case another launcher runs it again
             else:
                 self._tell(held, careers.hook_ended(held, ended, now))
@@ -370,16 +372,19 @@ class Planner:
     def _lease(self, now: float) -> None:
         """Ask for jobs when fewer are in stock than will soon be needed."""
         if now - self._looked_at >= LOOK_SECONDS:
-            self._hungry = True
+            self._hungry = self._urgent = True
         if self._leasing or not self._hungry or not self._board.nodes:
             return
         cores = [node.cores for node in self._resources()]
         count, units = self._board.classes.ready_units(max(cores))
         wanted = 2 * sum(cores) * UNITS * (1 + self._board.classes.deepest())
-        if units > wanted // 2 or count > LARGEST_STOCK:
+        in_stock = units > wanted // 2 or count > LARGEST_STOCK
+        if in_stock and not self._urgent:
             return
-        limit = max(1, (wanted - units) // self._mean_units)
+        above = self._board.classes.highest_priority() + 1 if in_stock else None
+        limit = max(1, (wanted if in_stock else wanted - units) // self._mean_units)
         self.options.lease.limit = min(limit, LARGEST_LEASE)
+        self.options.lease.only_priority_from, self._urgent = above, False
         if self.options.ends_at is not None:
             left = (self.stop_at(self.options.ends_at) - now) / 60
             self.options.lease.minutes_left = left

@@ -62,7 +62,9 @@ class Database:
         free.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
         for job in free[: request.limit]:
             job.launcher_id = LAUNCHER
-        return Lease(jobs=[msgspec.structs.replace(j) for j in free[: request.limit]], apps=self.apps)
+        return Lease(
+            jobs=[msgspec.structs.replace(j) for j in free[: request.limit]], apps=self.apps
+        )
 
     def report(self, report: Report) -> list[Refusal]:
         refused: dict[int, Refusal] = {}
@@ -106,10 +108,16 @@ def _fits(job: Job, request: LeaseRequest) -> bool:
     return (
         job.num_nodes <= request.num_nodes
         and (job.node_packing_count > 1 or job.request.cores_per_node <= request.cores)
-        and job.gpus_per_rank * job.ranks_per_node <= request.gpus
+        and _fits_gpus(job.gpus_per_rank, job.ranks_per_node, int(request.gpus))
         and job.memory_mib <= request.memory_mib
         and (request.minutes_left is None or job.wall_time_minutes <= request.minutes_left)
     )
+
+
+def _fits_gpus(share: float, ranks: int, devices: int) -> bool:
+    if share < 1:
+        return not share or ranks <= devices * int(1 / share)
+    return ranks * share <= devices
 
 
 class Worker:
@@ -217,7 +225,12 @@ class World:
     """One launcher from its start to its end."""
 
     def __init__(
-        self, seed: int, node: NodeResources, jobs: list[Job], apps: dict[str, App], **options: float
+        self,
+        seed: int,
+        node: NodeResources,
+        jobs: list[Job],
+        apps: dict[str, App],
+        **options: float,
     ) -> None:
         self.random = Random(seed)
         self.now = 1_000_000.0
@@ -231,19 +244,17 @@ class World:
             **({"idle_seconds": 2.0} | options),  # type: ignore[arg-type]
         )
         builder = TaskBuilder(
-            Path(SITE),
-            IDENTITY,
-            LAUNCHER,
-            stream=False,
-            environ={},
-            mpi=lambda job, argv, environ: argv,
+            Path(SITE), IDENTITY, stream=False, mpi=lambda job, argv, environ: argv
         )
         self.planner = Planner(self.options, builder)
         self.node = node
         self.workers: dict[str, Worker] = {}
         self.finished = ""
         self.executed: list[tuple[int, int]] = []  #: (job, attempt) in the order of their starts
+        self.started_at: list[tuple[float, int]] = []
+        self.leased_at: list[tuple[float, int]] = []
         self.in_hook: set[int] = set()
+        self.known_killed: set[int | None] = set()  #: of which the planner was told
         #: What a run of a job does: seconds and exit code, or None when it cannot start.
         self.behaviour: Callable[[Job, int], tuple[float, int] | None] = lambda job, n: (1.0, 0)
         #: What a hook does: seconds, exit code, and where it moves the job itself.
@@ -267,6 +278,8 @@ class World:
         limit = self.now + hours * 3600
         while not self.finished:
             self._act()
+            if self.finished:
+                break
             wake = self.planner.wake_at(self.now)
             assert wake > self.now
             if self._events and self._events[0][0] <= wake:
@@ -285,6 +298,8 @@ class World:
                 case Send(node, places, tasks, runs):
                     for run in runs:
                         assert run.from_state == self.planner.held[run.job].state
+                    started = {self.job_of(task).id for task in tasks}
+                    assert not started & self.known_killed, "started although it was killed"
                     self._to(node, lambda w, p=places, t=tasks: w.run(p, t))
                 case KillTasks(node, tasks, grace):
                     self._to(node, lambda w, t=tasks, g=grace: w.kill(t, g))
@@ -316,6 +331,7 @@ class World:
 
     def _leased(self, lease: object) -> None:
         assert isinstance(lease, Lease)
+        self.leased_at += [(self.now, job.id or 0) for job in lease.jobs]
         self.planner.leased(lease, self.now)
 
     def _flush(self) -> None:
@@ -324,9 +340,7 @@ class World:
             self._pending.moves += news.moves
             self._pending.attempts += news.attempts
             self._pending.released += news.released
-        waiting = bool(
-            self._pending.moves or self._pending.attempts or self._pending.released
-        )
+        waiting = bool(self._pending.moves or self._pending.attempts or self._pending.released)
         self.planner.unconfirmed = waiting or self._reporting
         if waiting and not self._reporting:
             report, self._pending = self._pending, Report(moves=[], attempts=[], released=[])
@@ -336,6 +350,9 @@ class World:
     def _reported(self, report: Report, refusals: object) -> None:
         assert isinstance(refusals, list)
         self._reporting = False
+        self.planner.unconfirmed = bool(
+            self._pending.moves or self._pending.attempts or self._pending.released
+        )
         self.planner.confirmed(report, refusals, self.now)
 
     # workers
@@ -395,6 +412,7 @@ class World:
                 return False
             seconds, code = found
             self.executed.append((id_, int(task.environ["BALSAM_ATTEMPT"])))
+            self.started_at.append((self.now, id_))
         worker.running[task.id] = task, place, self.now
         news.started.append(Started(task.id, 1, self.now, f"{SITE}/data/x.out", 0))
         self.after(seconds, lambda: worker.end(task, code))
@@ -415,7 +433,13 @@ class World:
         if self.database.jobs[id_].state in END_STATES:
             return
         self.database.move(id_, S.USER_KILLED)
-        self.after(0.3, lambda: self.planner.killed(self.database.killed(), self.now))
+
+        def tell() -> None:
+            killed = self.database.killed()
+            self.known_killed.update(killed)
+            self.planner.killed(killed, self.now)
+
+        self.after(0.3, tell)
 
     # the accounts
     def check(self) -> None:
