@@ -37,7 +37,7 @@ def fetch_attempts(connection: Connection, identity: JobIdentity, jobs: list[int
     rows = connection.execute(
         sa.select(attempts)
         .where(dialect.among(attempts.c.job, jobs))
-        .order_by(attempts.c.job, attempts.c.number)
+        .order_by(attempts.c.job, attempts.c.number, attempts.c.launcher_id)
     )
     found = list(map(reader_of(Attempt, _ATTEMPT_COLUMNS), rows))
     for attempt in found:

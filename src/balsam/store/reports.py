@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from balsam.model.states import END_STATES, State, legal
 from balsam.model.wire import Attempt, Move, Outcome, Refusal, Report
 from balsam.store import dialect, moves
-from balsam.store.schema import attempts, jobs, launchers
+from balsam.store.schema import attempts, events, jobs, launchers
 
 ATTEMPT_COLUMNS = tuple(column.name for column in attempts.c)
 _attempt_row = attrgetter(*ATTEMPT_COLUMNS)
@@ -30,8 +30,9 @@ class _Job:
         self.exit_code: int | None = row.exit_code
         self.changed = False
         self.refused = ""  #: why its moves are not applied
-        self.late = False  #: refused because the lease had ended
+        self.late: set[int] = set()  #: attempts that came after the lease had ended
         self.taken: list[Move] = []  #: moves that are applied
+        self.updated_at: float = row.updated_at
 
     def follow(self, path: list[Move], launcher: int, live: bool) -> None:
         """Go along *path* from where the job is; moves before that were applied earlier."""
@@ -62,10 +63,6 @@ class _Job:
         starts = move.to_state == State.RUNNING
         return self.state == move.from_state and move.attempt == self.attempt + starts
 
-    def is_where(self, last: Move) -> bool:
-        """Tell whether the job is where *last* would bring it: the report was sent again."""
-        return self.attempt == last.attempt and self.state == last.to_state
-
 
 def apply(connection: Connection, launcher: int, report: Report, now: float) -> list[Refusal]:
     """Apply *report* of *launcher* (see `Client.report`)."""
@@ -77,7 +74,7 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     by_job: dict[int, list[Move]] = {}
     for move in report.moves:
         by_job.setdefault(move.job, []).append(move)
-    events: list[tuple[Any, ...]] = []
+    lines: list[tuple[Any, ...]] = []
     refusals: list[Refusal] = []
     for id_, path in by_job.items():
         job = known.get(id_)
@@ -85,28 +82,56 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
             refusals.append(Refusal(id_, "", "the job was removed"))
             continue
         job.follow(path, launcher, live is not None)
-        if job.refused and not job.is_where(path[-1]):
-            refusals.append(Refusal(id_, job.state, job.refused))
-            job.late = job.holder != launcher or live is None
-        elif not job.refused:
-            events += [(m.time, id_, m.from_state, m.to_state, m.message) for m in job.taken]
-    events.sort(key=lambda event: event[0])
+        if job.taken:
+            job.updated_at = now
+        lines += [(m.time, id_, m.from_state, m.to_state, m.message) for m in job.taken]
+    refused = [job for job in known.values() if job.refused]
+    before = _applied_before(connection, refused)
+    for job in refused:
+        path = by_job[job.id]
+        if _event_of(path[-1]) in before:
+            continue  # the report was sent again
+        refusals.append(Refusal(job.id, job.state, job.refused))
+        if job.holder != launcher or live is None:
+            runs = {m.attempt: m for m in path if State.RUNNING in (m.from_state, m.to_state)}
+            job.late = {number for number, m in runs.items() if _event_of(m) not in before}
+    lines.sort(key=lambda line: line[0])
     for attempt in report.attempts:
         job = known.get(attempt.job)
-        if job and not job.refused and attempt.number == job.attempt and attempt.ended_at:
+        if job is None or job.refused or job.holder != launcher or live is None:
+            continue
+        if attempt.number == job.attempt and attempt.ended_at:
             job.exit_code, job.changed = attempt.exit_code, True
     for released in report.released:
         job = known.get(released)
-        if job and job.holder == launcher:
+        # A job that runs stays with its launcher: nobody else would look after it.
+        if job and job.holder == launcher and job.state != State.RUNNING:
             job.holder, job.changed = None, True
     ended = {job.id: job.state for job in known.values() if job.taken and job.state in END_STATES}
     for id_ in ended:
         known[id_].holder = None
-    _save(connection, [job for job in known.values() if job.changed], now)
-    moves.write_events(connection, events)
-    _save_attempts(connection, report.attempts, known)
+    _save(connection, [job for job in known.values() if job.changed])
+    moves.write_events(connection, lines)
+    _save_attempts(connection, report.attempts, known, now)
     moves.apply(connection, moves.release(connection, ended), now)
     return refusals
+
+
+def _event_of(move: Move) -> tuple[Any, ...]:
+    return move.job, move.time, str(move.from_state), str(move.to_state)
+
+
+def _applied_before(connection: Connection, refused: list[_Job]) -> set[tuple[Any, ...]]:
+    """Return the events of the *refused* jobs: a move that is among them was applied.
+
+    The state alone does not tell: another launcher can have brought the job to the same.
+    """
+    if not refused:
+        return set()
+    columns = (events.c.job, events.c.time, events.c.from_state, events.c.to_state)
+    ids = [job.id for job in refused]
+    rows = connection.execute(sa.select(*columns).where(dialect.among(events.c.job, ids)))
+    return {tuple(row) for row in rows}
 
 
 def _load(connection: Connection, ids: list[int]) -> dict[int, _Job]:
@@ -117,30 +142,37 @@ def _load(connection: Connection, ids: list[int]) -> dict[int, _Job]:
         jobs.c.retries,
         jobs.c.launcher_id,
         jobs.c.exit_code,
+        jobs.c.updated_at,
     )
     statement = sa.select(*columns).where(dialect.among(jobs.c.id, ids)).with_for_update()
     return {row.id: _Job(row) for row in connection.execute(statement)}
 
 
-def _save(connection: Connection, changed: list[_Job], now: float) -> None:
+def _save(connection: Connection, changed: list[_Job]) -> None:
     dialect.update_rows(
         connection,
         jobs,
         ("state", "attempt", "retries", "exit_code", "launcher_id", "updated_at"),
-        [(j.state, j.attempt, j.retries, j.exit_code, j.holder, now, j.id) for j in changed],
+        [
+            (j.state, j.attempt, j.retries, j.exit_code, j.holder, j.updated_at, j.id)
+            for j in changed
+        ],
     )
 
 
-def _save_attempts(connection: Connection, reported: list[Attempt], known: dict[int, _Job]) -> None:
+def _save_attempts(
+    connection: Connection, reported: list[Attempt], known: dict[int, _Job], now: float
+) -> None:
     rows = []
     for attempt in reported:
         job = known.get(attempt.job)
         if job is None:
             continue
-        if job.late and attempt.outcome is not Outcome.LOST:
+        if attempt.number in job.late and attempt.outcome is not Outcome.LOST:
             result = f"{attempt.outcome}, exit code {attempt.exit_code}"
             attempt = msgspec.structs.replace(
                 attempt,
+                ended_at=attempt.ended_at or now,
                 outcome=Outcome.REFUSED,
                 message=f"reported after the lease had ended: {result}",
             )

@@ -186,7 +186,9 @@ attempts = sa.Table(
     metadata,
     sa.Column("job", sa.BigInteger(), primary_key=True, autoincrement=False),
     sa.Column("number", sa.BigInteger(), primary_key=True, autoincrement=False),
-    *_columns(Attempt, "job", "number", "job_id"),
+    # A lost launcher and its successor can both make an attempt of one number.
+    sa.Column("launcher_id", sa.BigInteger(), primary_key=True, autoincrement=False),
+    *_columns(Attempt, "job", "number", "launcher_id", "job_id"),
     sa.Index(
         "ix_attempts_open",
         "launcher_id",

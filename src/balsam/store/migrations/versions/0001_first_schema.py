@@ -38,7 +38,7 @@ def upgrade() -> None:
         "attempts",
         sa.Column("job", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("launcher_id", sa.BigInteger(), nullable=False),
+        sa.Column("launcher_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("node", sa.Text(), server_default="", nullable=False),
         sa.Column("pid", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("started_at", sa.Double(), nullable=True),
@@ -51,7 +51,7 @@ def upgrade() -> None:
         sa.Column("output_file", sa.Text(), server_default="", nullable=False),
         sa.Column("output_offset", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("output_size", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("job", "number", name=op.f("pk_attempts")),
+        sa.PrimaryKeyConstraint("job", "number", "launcher_id", name=op.f("pk_attempts")),
         sqlite_with_rowid=False,
     )
     op.create_index(
