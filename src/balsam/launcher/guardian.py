@@ -16,11 +16,12 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 def guard(work: Callable[[], int]) -> int:
     """Run *work* in a child process; when it has ended, kill all that it left; return its code."""
-    parent = os.getppid()
+    parent, guardian = os.getppid(), os.getpid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     worker = os.fork()
     if worker == 0:
-        _die_with(os.getppid(), signal.SIGKILL)
+        _die_with(guardian, signal.SIGKILL)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that it sees the end of what its jobs orphan
         code = 1
         try:
             code = work()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import stat
 import time
@@ -18,8 +19,11 @@ from typing import NamedTuple
 from balsam.launcher.messages import Ended, Place, Started, Task
 
 _BASH = "/bin/bash"
-#: Sources its first argument and becomes the rest; nothing is ever put into this text.
-_SOURCE = 'source "$1" || exit; shift; exec "$@"'
+#: Sources its first argument, which sees no arguments, and becomes the rest; nothing is ever
+#: put into this text.
+_SOURCE = (
+    'balsam_words=("$@"); set --; source "${balsam_words[0]}" || exit; exec "${balsam_words[@]:1}"'
+)
 _OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _TAIL_BYTES, _TAIL_LINES = 2000, 16
 #: Python ignores these in itself; the programs it starts shall not inherit that.
@@ -40,7 +44,7 @@ class _Stream(NamedTuple):
 class _Running:
     """A process that runs."""
 
-    __slots__ = ("offset", "output", "place", "started", "stream", "task")
+    __slots__ = ("deadline", "offset", "output", "place", "started", "stream", "task", "wait")
 
     def __init__(self, task: Task, place: Place, stream: _Stream | None) -> None:
         self.task = task
@@ -49,6 +53,8 @@ class _Running:
         self.output = ""
         self.offset = 0
         self.started = 0.0
+        self.deadline = 0.0  #: of its time of grace, when it was asked to end
+        self.wait: tuple[int, resource.struct_rusage] | None = None  #: it ended, its group not
 
 
 class Processes:
@@ -70,9 +76,10 @@ class Processes:
         self._running: dict[int, _Running] = {}
         self._pids: dict[int, int] = {}
         self._deadlines: list[tuple[float, int]] = []
+        self._ending: dict[int, _Running] = {}
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self._pids)
 
     def start(self, task: Task, place: Place) -> Started:
         """Start *task* on *place*.
@@ -84,7 +91,7 @@ class Processes:
         """
         running = _Running(task, place, None)
         _enter(task)
-        added = {**place.environ, **task.environ}
+        added = {**task.environ, **place.environ}
         environ = {**self._environ, **{k.encode(): v.encode() for k, v in added.items()}}
         argv = task.argv
         if task.envscript:
@@ -118,6 +125,9 @@ class Processes:
         except (OSError, ValueError) as error:
             if running.stream:
                 self._streams.append(running.stream)
+            if "/" not in argv[0] and self._programs and not os.path.exists(program):
+                self._programs.clear()  # it was moved, perhaps: look for it again
+                return self.start(task, place)
             raise CannotStart(_reason(error, program, task)) from error
         running.started = started
         self._running[pid] = running
@@ -137,7 +147,8 @@ class Processes:
             found = _which(word, search)
             if found is None:
                 raise CannotStart(f"program {word!r} is not found in PATH ({search})")
-            self._programs[key] = found
+            if all(directory.startswith("/") for directory in search.split(os.pathsep)):
+                self._programs[key] = found
         return found
 
     def _take_stream(self) -> _Stream:
@@ -151,38 +162,41 @@ class Processes:
     def reap(self) -> list[tuple[Ended, Place]]:
         """Return the tasks that have ended, each with the place that is free now.
 
-        Whatever else runs in an ended task's process group is killed.
+        Whatever else runs in an ended task's process group is killed; where the task was
+        asked to end, its group has the rest of the time of grace.
         """
         ended: list[tuple[Ended, Place]] = []
-        while self._running:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
             if pid == 0:
                 break
             running = self._running.pop(pid, None)
             if running is None:
-                continue
-            now = time.time()
-            _signal_group(pid, signal.SIGKILL)
-            task = running.task
-            del self._pids[task.id]
-            exit_code = os.waitstatus_to_exitcode(status)
-            size, tail = self._close_output(running, exit_code)
-            ended.append(
-                (
-                    Ended(
-                        task.id,
-                        pid,
-                        now,
-                        exit_code,
-                        usage.ru_maxrss / 1024,
-                        usage.ru_utime + usage.ru_stime,
-                        size,
-                        tail,
-                    ),
-                    running.place,
-                )
-            )
+                continue  # an orphan of a task
+            running.wait = os.waitstatus_to_exitcode(status), usage
+            if running.deadline:
+                self._ending[pid] = running
+            else:
+                ended.append((self._end(pid, running), running.place))
+        for pid, running in list(self._ending.items()):
+            if running.deadline <= time.monotonic() or not _signal_group(pid, 0):
+                del self._ending[pid]
+                ended.append((self._end(pid, running), running.place))
         return ended
+
+    def _end(self, pid: int, running: _Running) -> Ended:
+        now = time.time()
+        _signal_group(pid, signal.SIGKILL)
+        task = running.task
+        del self._pids[task.id]
+        assert running.wait is not None
+        exit_code, usage = running.wait
+        size, tail = self._close_output(running, exit_code)
+        memory_mib, cpu_seconds = usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+        return Ended(task.id, pid, now, exit_code, memory_mib, cpu_seconds, size, tail)
 
     def _close_output(self, running: _Running, exit_code: int) -> tuple[int, str]:
         if running.stream:
@@ -203,7 +217,10 @@ class Processes:
             return
         _signal_group(pid, signal.SIGTERM if grace_seconds > 0 else signal.SIGKILL)
         _signal_group(pid, signal.SIGCONT)
-        heappush(self._deadlines, (time.monotonic() + grace_seconds, task))
+        deadline = time.monotonic() + grace_seconds
+        running = self._running.get(pid) or self._ending[pid]
+        running.deadline = min(deadline, running.deadline or deadline)
+        heappush(self._deadlines, (running.deadline, task))
 
     def kill_all(self, grace_seconds: float) -> None:
         for task in list(self._pids):
@@ -233,11 +250,13 @@ def _enter(task: Task) -> None:
                 os.makedirs(task.cwd, exist_ok=True)
         os.chdir(task.cwd)
     except FileNotFoundError as error:
-        if task.make_cwd:  # removed since its first attempt
+        if not task.make_cwd:
+            raise CannotStart(f"working directory {task.cwd} does not exist") from error
+        try:  # removed since its first attempt
             os.makedirs(task.cwd, exist_ok=True)
             os.chdir(task.cwd)
-        else:
-            raise CannotStart(f"working directory {task.cwd} does not exist") from error
+        except OSError as again:
+            raise CannotStart(f"working directory {task.cwd}: {again.strerror}") from again
     except OSError as error:
         raise CannotStart(f"working directory {task.cwd}: {error.strerror}") from error
 
@@ -271,13 +290,18 @@ def _which(word: str, path: str) -> str | None:
 def _reason(error: OSError | ValueError, program: str, task: Task) -> str:
     if isinstance(error, ValueError):  # a zero byte in an argument
         return f"cannot start {program!r}: {error}"
+    if task.output:
+        try:
+            os.close(os.open(task.output, _OUTPUT_FLAGS, 0o666))
+        except OSError as output:
+            return f"output {task.cwd}/{task.output}: {output.strerror}"
     match error.errno:
         case errno.ENOENT if os.path.exists(program):
             return f"cannot start {program}: the interpreter in its first line does not exist"
         case errno.ENOENT:
             return f"program {program} does not exist"
         case errno.EACCES:
-            return f"program {program} may not be executed (or its output {task.output} written)"
+            return f"program {program} may not be executed"
         case errno.ENOEXEC:
             return f"{program} is no program: a script needs '#!' and its interpreter on line 1"
         case errno.E2BIG:
@@ -297,8 +321,10 @@ def _tail(path: str, offset: int, size: int) -> str:
     return "\n".join(text.rstrip().split("\n")[-_TAIL_LINES:])
 
 
-def _signal_group(group: int, number: int) -> None:
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal (0: none) to a process group; tell whether it is there."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
-        pass
+        return False
+    return True

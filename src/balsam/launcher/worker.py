@@ -211,7 +211,8 @@ class Worker:
         while len(self._processes) and time.monotonic() < deadline:
             for ended, _ in self._processes.reap():
                 self._news.ended.append(ended)
-            select.select([self._wakeup], [], [], 0.05)
+            if select.select([self._wakeup], [], [], 0.05)[0]:
+                os.read(self._wakeup, 4096)
         self._socket.send(encoder.encode(self._news))
         self._socket.close()
 
