@@ -6,11 +6,12 @@ the end of a worker's process, the clock. It never sleeps and never waits for th
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
 from subprocess import Popen, TimeoutExpired
@@ -18,7 +19,7 @@ from subprocess import Popen, TimeoutExpired
 import zmq
 
 from balsam.client.interface import Client
-from balsam.errors import CannotStart, LeaseLost
+from balsam.errors import BalsamError, LeaseLost, StoreFull
 from balsam.launcher import plan
 from balsam.launcher.board import Send
 from balsam.launcher.clerk import Clerk
@@ -39,6 +40,8 @@ from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report
 FLUSH_SECONDS, FLUSH_MOVES = 0.1, 1500
 #: Shortest time between two looks for kills, however often the bell rings.
 LOOK_SECONDS = 0.05
+#: Seconds between two lines that tell the user how far it is.
+STATUS_SECONDS = 30.0
 #: How often this machine's worker is started again before the launcher gives up.
 WORKER_STARTS = 5
 _WORDS = {
@@ -84,7 +87,7 @@ class Driver:
         self._links = Links(str(client.path / "stream" / str(self._id)))
         self._clerk = Clerk(self.note)
         self._stagers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="staging")
-        self._staged: list[tuple[int, str, str]] = []
+        self._staging: list[Future[tuple[int, str, str]]] = []
         self._watch = client.watch()
         self._pending = Report(moves=[], attempts=[], released=[])
         self._pending_attempts: dict[tuple[int, int], Attempt] = {}
@@ -97,6 +100,8 @@ class Driver:
         self._worker_name = ""
         self._worker_starts = 0
         self._worker_heard = time.monotonic()
+        self._status = ""
+        self._status_at = time.time() + STATUS_SECONDS
         self._ends = 0  # signals to end that we got
         self._result: str | None = None
         self._wakeup, self._waker = os.pipe()
@@ -105,9 +110,12 @@ class Driver:
 
     def note(self, text: str) -> None:
         """Write a line to the log and show it."""
+        self._write_log(text)
+        self._say(text)
+
+    def _write_log(self, text: str) -> None:
         self._log.write(f"{_timestamp(time.time())}|{os.getpid()}|INFO|launcher] {text}\n")
         self._log.flush()
-        self._say(text)
 
     # the loop -----------------------------------------------------------------------
     def run(self) -> str:
@@ -129,8 +137,12 @@ class Driver:
                 self._turn(poller)
             clean = True
         except LeaseLost:
-            self._planner.hurry()
             self._client.report(self._id, self._take_pending())  # refused, and recorded as such
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                where = f"the journal or log in {self._client.path / 'log'}"
+                raise StoreFull(f"cannot write {where}: the disk or your quota is full") from error
             raise
         finally:
             self._close(clean)
@@ -173,7 +185,9 @@ class Driver:
             case plan.LeaseJobs(request):
                 self._clerk.ask(lambda: self._client.lease(self._id, request), self._leased)
             case plan.StageFiles(job, inward):
-                self._stagers.submit(self._stage, job, inward)
+                future = self._stagers.submit(self._stage, job, inward)
+                future.add_done_callback(lambda _: os.write(self._waker, b"s"))
+                self._staging.append(future)
             case plan.Finish(message):
                 self._result = message
 
@@ -199,9 +213,9 @@ class Driver:
                 if message.returned:
                     self._journal.back(self._planner.jobs_of(message.returned))
                 self._planner.heard(name, message, now)
-        staged, self._staged = self._staged, []
-        for job, note, error in staged:
-            self._planner.staged(job, note, error, now)
+        for future in [future for future in self._staging if future.done()]:
+            self._staging.remove(future)
+            self._planner.staged(*future.result(), now)
 
     def _check_worker(self, poller: zmq.Poller, now: float) -> None:
         """Take the loss of the worker: its jobs run again on a new one."""
@@ -223,19 +237,16 @@ class Driver:
             return
         self._start_worker(poller)
 
-    def _stage(self, job: Job, inward: bool) -> None:
-        note = error = ""
+    def _stage(self, job: Job, inward: bool) -> tuple[int, str, str]:
+        """Move a job's files; return its id, what was moved, and what went wrong."""
         try:
             if inward:
                 wanted = Query().where(id__in=job.parents)
                 parents = self._client.jobs(wanted) if job.parents else []
-                note = staging.stage_in(job, parents)
-            else:
-                note = staging.stage_out(job)
-        except CannotStart as failure:
-            error = str(failure)
-        self._staged.append((job.id or 0, note, error))
-        os.write(self._waker, b"s")
+                return job.id or 0, staging.stage_in(job, parents), ""
+            return job.id or 0, staging.stage_out(job), ""
+        except BalsamError as failure:
+            return job.id or 0, "", str(failure)
 
     # the database ---------------------------------------------------------------------
     def _flush(self, now: float) -> None:
@@ -274,13 +285,18 @@ class Driver:
     def _reported(self, report: Report, refusals: list[Refusal]) -> None:
         self._reporting = False
         self._planner.unconfirmed = self._pending_since is not None
-        for refusal in refusals:
-            self.note(f"job {refusal.job}: not recorded, {refusal.reason}")
+        for refusal in refusals:  # a handler that moved its job itself is one, too
+            self._write_log(f"job {refusal.job}: {refusal.reason}")
         self._planner.confirmed(report, refusals, time.time())
         if self._journal.is_long:
             self._journal.shorten(self._pending, list(self._pending_attempts.values()))
 
     def _keep_alive(self, now: float) -> None:
+        if now >= self._status_at:
+            self._status_at = now + STATUS_SECONDS
+            if self._planner.status() != self._status:
+                self._status = self._planner.status()
+                self.note(self._status)
         if now >= self._beat_at:
             self._beat_at = now + BEAT_SECONDS
             self._links.broadcast(Beat())

@@ -272,6 +272,13 @@ class Planner:
             node.slots.core_units >= UNITS for node in self._board.nodes.values()
         )
 
+    def status(self) -> str:
+        """Return how far it is, in one line."""
+        return (
+            f"{self.ended_count} jobs ended, {self.started_count} runs started,"
+            f" {len(self.held)} jobs in hand"
+        )
+
     def take_report(self) -> Report:
         """Return what happened since the last call."""
         report, self._report = self._report, Report(moves=[], attempts=[], released=[])
