@@ -15,8 +15,8 @@ from balsam.api import Job, Site
 
 WORKFLOW = "percolation"
 SIZES = (16, 32, 64, 128)
-#: Lattice sites that one simulation job fills: about 0.2 s of Python, whatever the size.
-SITES_PER_JOB = 640_000
+#: Lattice sites that one simulation job fills: a fraction of a second, whatever the size.
+SITES_PER_JOB = 400_000
 
 #: App names and the scripts that they run.
 APPS = {

@@ -7,7 +7,7 @@ the bins of a timeline.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 from balsam.client.interface import Client
@@ -18,7 +18,7 @@ from balsam.model.wire import Attempt, Event
 from balsam.report.records import Summary
 from balsam.report.tally import REQUEST_FIELDS, Tally
 
-_JOBS_PER_QUERY = 1000
+_JOBS_PER_QUERY = 2000
 
 
 def summarize(
@@ -39,8 +39,7 @@ def summarize(
     everything = not (query.filters or query.excludes)
     tally = Tally(client.launchers(live=False), time.time() if now is None else now)
     states = client.state_counts(query)
-    jobs = client.iterate_jobs(query, REQUEST_FIELDS)
-    for attempt, job in _join(client.iterate_attempts(query), jobs):
+    for attempt, job in _attempts_of(client, query):
         tally.attempt(attempt, job)
     tally.offer(used_only=not everything)
     for event in client.iterate_events(Query()) if everything else _events_of(client, query):
@@ -55,11 +54,9 @@ def _events_of(client: Client, query: Query) -> Iterator[Event]:
         yield from client.events(Query(filters=queries.parse({"job__in": ids}, "events")))
 
 
-def _join(attempts: Iterable[Attempt], jobs: Iterator[Job]) -> Iterator[tuple[Attempt, Job]]:
-    """Yield each attempt with its job; both come ordered by the job's id."""
-    job = next(jobs, None)
-    for attempt in attempts:
-        while job is not None and (job.id or 0) < attempt.job:
-            job = next(jobs, None)
-        if job is not None and job.id == attempt.job:
-            yield attempt, job
+def _attempts_of(client: Client, query: Query) -> Iterator[tuple[Attempt, Job]]:
+    """Yield the attempts of the selected jobs, each with its job."""
+    jobs = client.iterate_jobs(query, REQUEST_FIELDS)
+    while page := {job.id: job for job in islice(jobs, _JOBS_PER_QUERY) if job.id is not None}:
+        for attempt in client.attempts(list(page)):
+            yield attempt, page[attempt.job]

@@ -66,8 +66,9 @@ class JobReader:
         """Return the jobs of *rows*, with the derived ones of *fields*; one query at most."""
         derived = [name for name in DERIVED if fields is None or name in set(fields)]
         result = []
+        names = rows[0]._fields if rows else ()
         for row in rows:
-            values = dict(row._mapping)
+            values = dict(zip(names, row, strict=True))  # `row._mapping` takes three times as long
             if "state" in values:
                 values["state"] = State(values["state"])
             result.append(Job(**values))
