@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -245,24 +246,16 @@ def delete(connection: Connection, query: Query, now: float) -> int:
     if running is not None:
         raise IllegalMove(f"job {running} is running; kill it before removing it")
     doomed = list(connection.execute(sa.select(jobs.c.id).where(*_selected(query))).scalars())
-    gone = set(doomed)
     # A parent that is removed before it ended no longer holds its children back.
-    child = jobs.alias("child")
-    below = connection.execute(
-        sa.select(dependencies.c.child)
-        .join(jobs, jobs.c.id == dependencies.c.parent)
-        .join(child, child.c.id == dependencies.c.child)
-        .where(
-            dialect.among(dependencies.c.parent, doomed),
-            jobs.c.state.in_(LIVE_STATES),
-            child.c.state == State.AWAITING_PARENTS,
-        )
-    ).scalars()
-    counts: dict[int, int] = {}
-    for waiting in below:
-        if waiting not in gone:
-            counts[waiting] = counts.get(waiting, 0) + 1
-    dialect.count_down(connection, jobs, "pending_parents", [(n, c) for c, n in counts.items()])
+    counts = Counter(
+        connection.execute(
+            sa.select(dependencies.c.child)
+            .join(jobs, jobs.c.id == dependencies.c.parent)
+            .where(dialect.among(dependencies.c.parent, doomed), jobs.c.state.in_(LIVE_STATES))
+        ).scalars()
+    )
+    freed = list(moves.awaiting(connection, list(counts)).difference(doomed))
+    dialect.count_down(connection, jobs, "pending_parents", [(counts[c], c) for c in freed])
     for table, column in (
         (dependencies, dependencies.c.parent),
         (dependencies, dependencies.c.child),
@@ -271,7 +264,7 @@ def delete(connection: Connection, query: Query, now: float) -> int:
         (jobs, jobs.c.id),
     ):
         connection.execute(sa.delete(table).where(dialect.among(column, doomed)))
-    moves.apply(connection, moves.free_to_go(connection, list(counts)), now)
+    moves.apply(connection, moves.free_to_go(connection, freed), now)
     return len(doomed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -53,17 +54,14 @@ def _hold_back(connection: Connection, back: list[int]) -> None:
     """Count the parents that came *back* from their end up at the children that still wait."""
     if not back:
         return
-    rows = connection.execute(
-        sa.select(dependencies.c.child, sa.func.count())
-        .join(jobs, jobs.c.id == dependencies.c.child)
-        .where(
-            dialect.among(dependencies.c.parent, back),
-            jobs.c.state == State.AWAITING_PARENTS,
-        )
-        .group_by(dependencies.c.child)
+    children = connection.execute(
+        sa.select(dependencies.c.child).where(dialect.among(dependencies.c.parent, back))
+    ).scalars()
+    counts = Counter(children)
+    waiting = awaiting(connection, list(counts))
+    dialect.count_down(
+        connection, jobs, "pending_parents", [(-counts[child], child) for child in waiting]
     )
-    counts = [(-n, child) for child, n in rows]
-    dialect.count_down(connection, jobs, "pending_parents", counts)
 
 
 def count_parents(connection: Connection, child: int) -> None:
@@ -97,7 +95,7 @@ def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
             met[child] = met.get(child, 0) + 1
         else:
             never.setdefault(child, (parent, Kind(kind)))
-    waiting = _awaiting(connection, [*met, *never])
+    waiting = awaiting(connection, [*met, *never])
     # Counters are kept for waiting jobs alone: whatever comes back to CREATED is counted anew.
     counts = [(n, child) for child, n in met.items() if child in waiting and child not in never]
     dialect.count_down(connection, jobs, "pending_parents", counts)
@@ -121,7 +119,8 @@ def never_reason(parent: int, kind: Kind, state: State) -> str:
     return f"parent {parent} ended as {state}"
 
 
-def _awaiting(connection: Connection, ids: list[int]) -> set[int]:
+def awaiting(connection: Connection, ids: list[int]) -> set[int]:
+    """Return those of *ids* that wait for parents."""
     rows = connection.execute(
         sa.select(jobs.c.id).where(
             dialect.among(jobs.c.id, ids), jobs.c.state == State.AWAITING_PARENTS
