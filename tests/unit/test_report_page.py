@@ -149,4 +149,4 @@ def test_quantities_read_well() -> None:
     assert rate(12.34) == "12.3 jobs/s"
     assert rate(0.5) == "30 jobs/min"
     assert rate(0.001) == "3.6 jobs/h"
-    assert core_time(7200) == "2.0 core-h"
+    assert [core_time(s) for s in (7, 90, 7200)] == ["7.0 core-s", "1.5 core-min", "2.0 core-h"]

@@ -39,7 +39,7 @@ def add_commands(subparsers: Any) -> None:
         help="make a site, run a demo campaign in it, show what came out",
         description="Make a site with a demo campaign: site percolation on a square lattice,"
         " simulated by some hundred jobs, analysed by jobs that depend on them. Runs it on this"
-        " machine (about three core-minutes), prints the estimate of the percolation threshold"
+        " machine (about two core-minutes), prints the estimate of the percolation threshold"
         " and writes a report.",
         epilog="example: balsam quickstart --directory demo",
     )

@@ -46,9 +46,10 @@ def rate(per_second: float | None) -> str:
 
 
 def core_time(core_seconds: float) -> str:
-    """Return core-seconds, as core-hours from one hour on."""
-    if core_seconds >= 3600:
-        return f"{core_seconds / 3600:,.1f} core-h".replace(",", "\u202f")
+    """Return core-seconds, as core-minutes or core-hours where there are many."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if core_seconds >= size:
+            return f"{core_seconds / size:,.1f} core-{unit}".replace(",", "\u202f")
     return f"{core_seconds:.1f} core-s"
 
 
