@@ -138,6 +138,8 @@ def _parse_one(key: str, value: Any, kind: str) -> Filter:
 def _typed(key: str, name: str, lookup: str, path: list[str], value: Any, kind: str) -> Any:
     """Return *value* in the type of the field *name* (or of what is at *path* in it)."""
     value = plain(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidInput(f"{key} takes a number of 64 bits, not {value}")
     if lookup in _TEXTUAL:
         if isinstance(value, bool | dict | list | types.NoneType):
             raise InvalidInput(f"{key} takes a text, not {value!r}")
@@ -170,7 +172,8 @@ def plain(value: Any) -> Any:
 
 
 def _of_type(name: str, value: Any, kind: str) -> Any:
-    if name in ("state", "from_state", "to_state") and value not in STATES and value != "":
+    of_jobs = (kind == "jobs" and name == "state") or name in ("from_state", "to_state")
+    if of_jobs and value not in STATES and value != "":
         raise InvalidInput(
             f"there is no state {value!r}; the states are {', '.join(STATES)}."
             f"{nearest(str(value).upper(), list(STATES))}"

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from balsam.errors import StoreBusy, StoreError, StoreFull, StoreUnreadable
+from balsam.errors import InvalidInput, StoreBusy, StoreError, StoreFull, StoreUnreadable
 
 # expressions ------------------------------------------------------------------------
 
@@ -77,13 +77,33 @@ def _json_kind_sqlite(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str
     )
 
 
-def json_path(keys: Sequence[str]) -> str:
-    """Return the path of *keys*; keys of digits only are array positions."""
-    path = "$"
+def value_at(column: Any, keys: Sequence[str]) -> sa.ColumnElement[Any]:
+    """Return the scalar that *keys* lead to in *column*, NULL when absent (see `json_paths`)."""
+    values = [json_value(column, path) for path in json_paths(keys)]
+    return values[0] if len(values) == 1 else sa.func.coalesce(*values)
+
+
+def kind_at(column: Any, keys: Sequence[str]) -> sa.ColumnElement[str]:
+    """Return the kind of what *keys* lead to in *column* (see `json_kind`)."""
+    kinds = [json_kind(column, path) for path in json_paths(keys)]
+    return kinds[0] if len(kinds) == 1 else sa.func.coalesce(*kinds)
+
+
+def json_paths(keys: Sequence[str]) -> list[str]:
+    """Return the paths that *keys* can mean: digits are a position in an array, or a key.
+
+    Raises
+    ------
+    InvalidInput
+        SQLite has no path to a key with a quotation mark or a backslash.
+    """
+    paths = ["$"]
     for key in keys:
-        quoted = key.replace('"', '\\"')
-        path += f"[{key}]" if key.isdigit() else f'."{quoted}"'
-    return path
+        if '"' in key or "\\" in key:
+            raise InvalidInput(f"cannot look for the key {key!r}: it has a quote or a backslash")
+        steps = [f'."{key}"', f"[{key}]"] if key.isdecimal() and key.isascii() else [f'."{key}"']
+        paths = [path + step for path in paths for step in steps]
+    return paths
 
 
 class _SqliteCompiler(SQLiteCompiler):

@@ -75,8 +75,7 @@ def _condition(one: Filter, kind: str) -> sa.ColumnElement[bool]:
         return events.c.job.in_(ids(inner))
     column = table.c[one.field]
     if one.lookup == "has_key":
-        path = dialect.json_path([*one.path, str(one.value)])
-        return dialect.json_kind(column, path).is_not(None)
+        return dialect.kind_at(column, [*one.path, str(one.value)]).is_not(None)
     if one.path:
         return _json_condition(column, one)
     if isinstance(column.type, Json):
@@ -92,8 +91,7 @@ def _related(one: Filter, mine: Any, other: Any) -> sa.ColumnElement[bool]:
 
 
 def _json_condition(column: Any, one: Filter) -> sa.ColumnElement[bool]:
-    path = dialect.json_path(one.path)
-    kind, value = dialect.json_kind(column, path), dialect.json_value(column, path)
+    kind, value = dialect.kind_at(column, one.path), dialect.value_at(column, one.path)
     if one.lookup == "isnull":
         absent = sa.or_(kind.is_(None), kind == "null")
         return absent if one.value else sa.not_(absent)
@@ -148,7 +146,8 @@ def _compare(column: Any, lookup: str, value: Any) -> sa.ColumnElement[bool]:
         case "iexact":
             term = sa.func.lower(column) == str(value).lower()
         case "ne":
-            term = column.is_not(None) if value is None else column != value
+            # Nothing is not that value either: as for JSON, and as when it is excluded.
+            term = column.is_distinct_from(value)
         case "in":
             numbers = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
             term = dialect.among(column, value) if numbers and value else column.in_(value)
