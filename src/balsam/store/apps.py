@@ -53,14 +53,15 @@ def all_names(connection: Connection) -> list[str]:
 
 def update(connection: Connection, query: Query, changes: dict[str, Any]) -> int:
     """Set *changes* in the selected apps; return how many."""
+    selected = apps.c.id.in_(select.ids(query, "apps"))
+    chosen = list(connection.execute(sa.select(apps.c.name).where(selected)).scalars())
     if "name" in changes:
-        taken = sa.select(apps.c.id).where(
-            apps.c.name == changes["name"], apps.c.id.not_in(select.ids(query, "apps"))
-        )
-        if connection.execute(taken).first():
-            raise AlreadyExists(f"there is an app {changes['name']!r} already")
-    statement = sa.update(apps).where(apps.c.id.in_(select.ids(query, "apps"))).values(**changes)
-    return int(connection.execute(statement).rowcount)
+        taken = sa.select(apps.c.id).where(apps.c.name == changes["name"], sa.not_(selected))
+        if len(chosen) > 1 or connection.execute(taken).first():
+            raise AlreadyExists(f"there can be only one app {changes['name']!r}")
+    if changes:
+        connection.execute(sa.update(apps).where(selected).values(**changes))
+    return len(chosen)
 
 
 def delete(connection: Connection, query: Query) -> int:
