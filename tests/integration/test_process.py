@@ -325,6 +325,7 @@ def test_a_task_may_not_take_longer_than_its_time(processes: Processes, director
     work = shell(directory, DEAF, seconds=0.3)
     _, ended = run(processes, work)
     assert ended.exit_code == -signal.SIGKILL
+    assert ended.message.splitlines() == ["took longer than its 0.3 s", "ready"]
 
 
 @pytest.mark.parametrize("end", ["exit 0", "kill -9 $$"])

@@ -44,7 +44,10 @@ class _Stream(NamedTuple):
 class _Running:
     """A process that runs."""
 
-    __slots__ = ("deadline", "offset", "output", "place", "started", "stream", "task", "wait")
+    __slots__ = (
+        *("deadline", "offset", "output", "place", "reason"),
+        *("started", "stream", "task", "wait"),
+    )
 
     def __init__(self, task: Task, place: Place, stream: _Stream | None) -> None:
         self.task = task
@@ -53,6 +56,7 @@ class _Running:
         self.output = ""
         self.offset = 0
         self.started = 0.0
+        self.reason = ""  #: why we ended it
         self.deadline = 0.0  #: of its time of grace, when it was asked to end
         self.wait: tuple[int, resource.struct_rusage] | None = None  #: it ended, its group not
 
@@ -196,7 +200,8 @@ class Processes:
         exit_code, usage = running.wait
         size, tail = self._close_output(running, exit_code)
         memory_mib, cpu_seconds = usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
-        return Ended(task.id, pid, now, exit_code, memory_mib, cpu_seconds, size, tail)
+        message = running.reason + tail
+        return Ended(task.id, pid, now, exit_code, memory_mib, cpu_seconds, size, message)
 
     def _close_output(self, running: _Running, exit_code: int) -> tuple[int, str]:
         if running.stream:
@@ -234,7 +239,11 @@ class Processes:
         ):
             _, task = heappop(self._deadlines)
             if task in self._pids:
-                _signal_group(self._pids[task], signal.SIGKILL)
+                pid = self._pids[task]
+                running = self._running.get(pid)
+                if running and not running.deadline:
+                    running.reason = f"took longer than its {running.task.seconds:g} s\n"
+                _signal_group(pid, signal.SIGKILL)
         return self._deadlines[0][0] - now if self._deadlines else None
 
 
