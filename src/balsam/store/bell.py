@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -65,14 +65,20 @@ class Bell:
         self._path.unlink(missing_ok=True)
 
 
-def ring(directory: Path, but: Container[str] = ()) -> None:
-    """Wake every bell in *directory* *but* those named; remove those whose process is gone."""
+def ring(directory: Path, but: Iterable[str] = ()) -> None:
+    """Wake every bell in *directory* *but* those named; remove those whose process is gone.
+
+    Never fails: what is told of has happened already.
+    """
     try:
-        names = [name for name in os.listdir(directory) if name.endswith(_SUFFIX) and name not in but]
-    except FileNotFoundError:
-        return
-    if not names:
-        return
+        names = {name for name in os.listdir(directory) if name.endswith(_SUFFIX)}.difference(but)
+        if names:
+            _send(directory, names)
+    except OSError:
+        pass
+
+
+def _send(directory: Path, names: Iterable[str]) -> None:
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
         _short_path(directory) as short,
@@ -80,7 +86,7 @@ def ring(directory: Path, but: Container[str] = ()) -> None:
         for name in names:
             try:
                 sender.sendto(b"!", f"{short}/{name}")
-            except BlockingIOError:
-                pass  # its buffer is full of bells already
             except (ConnectionRefusedError, FileNotFoundError):
                 (directory / name).unlink(missing_ok=True)
+            except OSError:
+                pass  # full of bells already, or another user's
