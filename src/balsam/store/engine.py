@@ -45,7 +45,10 @@ class Store:
             self._check_version()
             with self.reading() as connection:
                 key = connection.execute(sa.select(meta.c.value).where(meta.c.key == "key"))
-                self.key = bytes.fromhex(key.scalar_one())
+                found = key.scalar()
+            if found is None:
+                raise StoreUnreadable(f"{self.name} has lost its key: it is not a whole database")
+            self.key = bytes.fromhex(found)
         except BalsamError:
             self.close()
             raise
