@@ -156,7 +156,9 @@ class Driver:
         self._keep_alive(now)
         if self._result is not None:
             return
-        wake = min(self._planner.wake_at(now), self._beat_at, self._renew_at)
+        wake = min(self._planner.wake_at(now), self._beat_at)
+        if not self._renewing:
+            wake = min(wake, self._renew_at)
         if self._pending_since is not None and not self._reporting:
             wake = min(wake, self._pending_since + FLUSH_SECONDS)
         timeout = max(0, int((wake - time.time()) * 1000) + 1)
