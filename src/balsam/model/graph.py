@@ -102,5 +102,5 @@ def find_cycle(edges: Iterable[tuple[int, int]]) -> list[int]:
         seen[node] = len(walk)
         walk.append(node)
         node = parent_of[node]
-    cycle = [*walk[seen[node]:], node]
+    cycle = [*walk[seen[node] :], node]
     return cycle[::-1]
