@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from balsam import config
@@ -21,6 +22,8 @@ def open_client(path: Path) -> Client:
     """
     from balsam.client.local import LocalClient
 
+    if path.is_dir() and not os.access(path, os.X_OK):
+        raise SiteError(f"you may not enter the directory {path}; ask its owner")
     if not config.is_site(path):
         raise SiteError(f"there is no Balsam site at {path}; make it with `balsam init {path}`")
     settings = config.load(path)
