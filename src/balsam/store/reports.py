@@ -98,9 +98,12 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     lines.sort(key=lambda line: line[0])
     for attempt in report.attempts:
         job = known.get(attempt.job)
-        if job is None or job.refused or job.holder != launcher or live is None:
+        if job is None or job.holder != launcher or live is None:
             continue
-        if attempt.number == job.attempt and attempt.ended_at:
+        if job.refused:  # it was killed, say, as it started: its number is not used again
+            job.changed = job.changed or attempt.number > job.attempt
+            job.attempt = max(job.attempt, attempt.number)
+        elif attempt.number == job.attempt and attempt.ended_at:
             job.exit_code, job.changed = attempt.exit_code, True
     for released in report.released:
         job = known.get(released)
