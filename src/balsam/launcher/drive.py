@@ -27,7 +27,7 @@ from balsam.launcher.journal import Journal
 from balsam.launcher.link import Links
 from balsam.launcher.messages import Beat, Hello, Kill, Recall, Run, Stop
 from balsam.launcher.plan import Action, Planner
-from balsam.launcher.recover import journal_path, recover
+from balsam.launcher.recover import journal_path, kill_leftovers, recover
 from balsam.launcher.worker import BEAT_SECONDS, SILENCE_SECONDS
 from balsam.lifecycle import staging
 from balsam.model.job import Job
@@ -233,6 +233,7 @@ class Driver:
         os.close(self._worker_end)
         self.note(f"the worker on {self._node.host} ended unexpectedly ({code})")
         self._links.forget(self._worker_name)
+        kill_leftovers(self._client.path, self._id)  # its guardian may have died, too
         self._planner.worker_lost(self._worker_name, f"worker on {self._node.host} died", now)
         if self._worker_starts >= WORKER_STARTS:
             self._planner.stop(f"the worker died {WORKER_STARTS} times")

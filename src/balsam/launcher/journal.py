@@ -12,12 +12,16 @@ from pathlib import Path
 
 import msgspec
 
-from balsam.errors import BalsamError
+from balsam.errors import BalsamError, StoreFull
 from balsam.model.states import State
 from balsam.model.wire import Attempt, Move, Outcome, Report
 
 #: Rewritten with only what is open when it grows beyond this.
 LARGEST_BYTES = 8 * 2**20
+
+
+class JournalDamaged(BalsamError):
+    """A line in the middle of a journal cannot be read."""
 
 
 class Sent(msgspec.Struct, array_like=True, frozen=True):
@@ -63,7 +67,22 @@ class Journal:
         self._write(Line(done=report))
 
     def _write(self, line: Line) -> None:
-        self._size += os.write(self._file, self._encoder.encode(line) + b"\n")
+        """Write a line, or nothing of it: what follows half a line could not be read.
+
+        Raises
+        ------
+        StoreFull
+            There is no space.
+        """
+        text = self._encoder.encode(line) + b"\n"
+        try:
+            written = os.write(self._file, text)
+        except OSError as error:
+            raise StoreFull(f"cannot write the journal {self.path}: {error.strerror}") from error
+        if written < len(text):
+            os.ftruncate(self._file, self._size)
+            raise StoreFull(f"cannot write the journal {self.path}: no space left")
+        self._size += written
 
     @property
     def is_long(self) -> bool:
@@ -94,7 +113,9 @@ def replay(path: Path, launcher_id: int) -> Report:
 
     Raises
     ------
-    BalsamError
+    FileNotFoundError
+        There is no journal.
+    JournalDamaged
         A line that is not the last one cannot be read.
     """
     decoder = msgspec.json.Decoder(Line)
@@ -110,7 +131,7 @@ def replay(path: Path, launcher_id: int) -> Report:
         except msgspec.DecodeError as error:
             if number == len(lines):  # torn while it was written: nobody was told of it
                 break
-            raise BalsamError(f"{path}, line {number} cannot be read: {error}") from error
+            raise JournalDamaged(f"{path}, line {number} cannot be read: {error}") from error
         open_runs.update((run.job, run) for run in line.sent)
         for job in line.back:
             open_runs.pop(job, None)

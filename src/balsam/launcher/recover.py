@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from balsam.client.interface import Client
-from balsam.launcher.journal import replay
+from balsam.launcher.journal import JournalDamaged, replay
 from balsam.model.wire import LauncherInfo
+
+#: Longest time to end what a dead launcher left.
+LEFTOVER_SECONDS = 5.0
 
 
 def journal_path(site: Path, launcher_id: int) -> Path:
@@ -18,22 +22,28 @@ def journal_path(site: Path, launcher_id: int) -> Path:
 
 
 def process_start(pid: int) -> str:
-    """Return what tells a process from a later one with the same pid: boot and start time.
+    """Return what tells a process from others with the same pid: where pids count, and its start.
 
     '' when there is no such process, or only its zombie.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+    return "" if fields[0] in "ZX" else f"{_pid_space()}/{fields[19]}"
+
+
+def _pid_space() -> str:
+    """Return what tells boots and containers apart, which may share the name of their host."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
 
 
 def recover(client: Client, own: int, say: Callable[[str], None]) -> None:
     """Retire every launcher that is dead, after replaying what it knew.
 
-    A launcher on this host is dead when its process is; any other when its lease has ended.
+    A launcher whose process we would see is dead when that is; any other when its lease has
+    ended.
 
     Parameters
     ----------
@@ -43,25 +53,32 @@ def recover(client: Client, own: int, say: Callable[[str], None]) -> None:
     host = socket.gethostname()
     dead = {info.id: info for info in client.expired_launchers()}
     for info in client.launchers():
-        if info.host == host and process_start(info.pid) != info.pid_started:
+        visible = info.host == host and info.pid_started.rpartition("/")[0] == _pid_space()
+        if visible and process_start(info.pid) != info.pid_started:
             dead[info.id] = info
     dead.pop(own, None)
     for info in dead.values():
-        say(_take_over(client, info, on_this_host=info.host == host))
+        for line in _take_over(client, info, on_this_host=info.host == host):
+            say(line)
 
 
-def _take_over(client: Client, info: LauncherInfo, *, on_this_host: bool) -> str:
+def _take_over(client: Client, info: LauncherInfo, *, on_this_host: bool) -> Iterator[str]:
     journal = journal_path(client.path, info.id)
     killed = kill_leftovers(client.path, info.id) if on_this_host else 0
     told = 0
-    if journal.exists():
+    try:
         report = replay(journal, info.id)
         told = len(report.attempts)
         client.report(info.id, report)
+    except FileNotFoundError:
+        pass  # it never began one, or another launcher was here before us
+    except JournalDamaged as error:
+        kept = journal.rename(journal.with_suffix(".damaged"))
+        yield f"{error}; kept as {kept.name}: what only it knew is lost, its jobs run again"
     message = f"launcher {info.id} on {info.host} died"
     held = client.retire_launcher(info.id, message, lost=True)
     journal.unlink(missing_ok=True)
-    return (
+    yield (
         f"{message}: took over {held} jobs, {told} executions from its journal,"
         f" killed {killed} leftover processes"
     )
@@ -70,10 +87,20 @@ def _take_over(client: Client, info: LauncherInfo, *, on_this_host: bool) -> str
 def kill_leftovers(site: Path, launcher_id: int) -> int:
     """Kill the processes on this machine that a dead launcher's jobs left; return how many.
 
-    They are known by the variables that every job is given.
+    They are known by the variables that every job is given. Looks again until there are none,
+    for they may start others meanwhile; but no longer than `LEFTOVER_SECONDS`, for one that
+    waits for a broken file system cannot be ended.
     """
     marks = {f"BALSAM_LAUNCHER_ID={launcher_id}".encode(), f"BALSAM_SITE={site}".encode()}
-    killed = 0
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    killed: set[int] = set()
+    while (found := _kill_marked(marks)) and time.monotonic() < deadline:
+        killed |= found
+    return len(killed)
+
+
+def _kill_marked(marks: set[bytes]) -> set[int]:
+    killed: set[int] = set()
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
@@ -81,7 +108,7 @@ def kill_leftovers(site: Path, launcher_id: int) -> int:
             with open(f"/proc/{name}/environ", "rb") as file:
                 if marks <= set(file.read().split(b"\0")):
                     os.kill(int(name), signal.SIGKILL)
-                    killed += 1
+                    killed.add(int(name))
         except OSError:  # it is gone, or somebody else's
             continue
     return killed
