@@ -12,6 +12,7 @@ import msgspec
 
 from balsam import config
 from balsam.client.interface import Client
+from balsam.errors import CannotStart, InvalidInput
 from balsam.launcher.drive import Driver
 from balsam.launcher.plan import Options, Planner
 from balsam.launcher.recover import process_start, recover
@@ -37,7 +38,14 @@ class LauncherRequest(msgspec.Struct, kw_only=True):
 
 
 def mpi_start(name: str) -> MpiStart:
-    """Return what puts the site's MPI start command *name* before a job's words."""
+    """Return what puts the site's MPI start command *name* before a job's words.
+
+    Raises
+    ------
+    InvalidInput
+        There is no such command.
+    """
+    commands.check_name(name)
 
     @cache
     def found() -> tuple[commands.MpiCommand, str]:
@@ -52,7 +60,10 @@ def mpi_start(name: str) -> MpiStart:
             flags=job.mpi_flags,
             environ=environ,
         )
-        return commands.command_line(command, program, how, argv)
+        try:
+            return commands.command_line(command, program, how, argv)
+        except InvalidInput as error:
+            raise CannotStart(f"mpi_flags: {error}") from error
 
     return start
 
@@ -68,7 +79,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         The database cannot be used.
     """
     settings = config.load(client.path)
-    pilot = settings.launcher
+    pilot, mpi = settings.launcher, mpi_start(settings.mpi.command)
     started = time.time()
     node = this_node(request.gpus_per_node)
     info = LauncherInfo(
@@ -107,7 +118,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         client.path,
         client.identity,
         stream=(request.output or pilot.output) == "stream",
-        mpi=mpi_start(settings.mpi.command),
+        mpi=mpi,
         hook_seconds=pilot.hook_seconds,
     )
     planner = Planner(options, builder)

@@ -72,6 +72,15 @@ TABLE: dict[str, MpiCommand] = {
 }
 
 
+def check_name(name: str) -> None:
+    """Raise `InvalidInput` unless *name* is 'auto' or in the table."""
+    if name != "auto" and name not in TABLE:
+        known = ["auto", *TABLE]
+        raise InvalidInput(
+            f"there is no MPI command {name!r}; known are {', '.join(known)}.{nearest(name, known)}"
+        )
+
+
 def find(name: str, path: str | None = None) -> tuple[MpiCommand, str]:
     """Return the start command *name* ('auto': the one of this machine) and its program.
 
@@ -82,13 +91,8 @@ def find(name: str, path: str | None = None) -> tuple[MpiCommand, str]:
     CannotStart
         None of its programs is in PATH.
     """
+    check_name(name)
     if name != "auto":
-        if name not in TABLE:
-            known = list(TABLE)
-            raise InvalidInput(
-                f"there is no MPI command {name!r}; known are auto, {', '.join(known)}."
-                f"{nearest(name, known)}"
-            )
         command = TABLE[name]
         for word in command.programs:
             program = shutil.which(word, path=path)

@@ -1,0 +1,268 @@
+"""A worker and its head's end of the link, without a planner or a database between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from balsam.launcher.link import Links
+from balsam.launcher.messages import (
+    Done,
+    Ended,
+    Hello,
+    Kill,
+    Place,
+    Recall,
+    Run,
+    Started,
+    Stop,
+    Task,
+)
+from balsam.launcher.worker import Invitation
+from balsam.model.resources import NodeResources
+from tests.integration.conftest import is_running, wait_until
+
+NODE = NodeResources(host="here", cores=2, threads=2, memory_mib=1000)
+numbers = count(1)
+
+
+class Head:
+    """Speaks to one worker and keeps what that says."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.links = Links(str(directory / "stream"))
+        self.started: dict[int, Started] = {}
+        self.ended: dict[int, Ended] = {}
+        self.freed: list[int] = []
+        self.returned: list[int] = []
+        self.hello: list[tuple[str, Hello]] = []
+        with (directory / "errors").open("wb") as errors:
+            self.process = self.links.start_worker(NODE, "here-1", {"MARK": "m"}, errors)
+        self.wait(lambda: self.hello)
+
+    @property
+    def name(self) -> str:
+        return self.hello[0][0]
+
+    def send(self, message: Any) -> None:
+        self.links.send(self.name, message)
+
+    def wait(self, condition: Any) -> None:
+        def hear() -> Any:
+            for name, message in self.links.receive():
+                if isinstance(message, Hello):
+                    self.hello.append((name, message))
+                else:
+                    self.take(message)
+            return condition()
+
+        wait_until(hear, lambda: (vars(self), (self.directory / "errors").read_text()))
+
+    def take(self, done: Done) -> None:
+        for started in done.started:
+            assert started.task not in self.started
+            self.started[started.task] = started
+        for ended in done.ended:
+            assert ended.task not in self.ended
+            self.ended[ended.task] = ended
+        self.freed += done.freed
+        self.returned += done.returned
+
+    def task(self, text: str, class_id: int = 1, **fields: Any) -> Task:
+        number = next(numbers)
+        return Task(
+            id=number,
+            class_id=class_id,
+            argv=["/bin/sh", "-c", text],
+            cwd=str(self.directory / "job"),
+            environ={},
+            output=f"{number}.out",
+            **fields,
+        )
+
+    def output(self, task: Task) -> str:
+        file = Path(task.cwd, task.output)
+        return file.read_text() if file.exists() else ""
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[Head]:
+    head = Head(tmp_path)
+    yield head
+    if head.process.poll() is None:
+        head.send(Stop())
+    head.process.wait(30)
+    head.links.close()
+
+
+def places(number: int, class_id: int = 1) -> list[Place]:
+    return [Place(next(numbers), class_id) for _ in range(number)]
+
+
+def test_a_place_runs_the_tasks_of_its_class_one_after_the_other(head: Head) -> None:
+    granted = places(2)
+    tasks = [head.task("exit 3") for _ in range(10)]
+    head.send(Run(granted, tasks))
+    head.wait(lambda: len(head.freed) == 2)
+    assert {one.exit_code for one in head.ended.values()} == {3}
+    assert set(head.started) == set(head.ended) == {task.id for task in tasks}
+    assert sorted(head.freed) == sorted(place.id for place in granted)
+    spans = sorted((head.started[i].time, head.ended[i].time) for i in head.started)
+    running = [sum(a <= start < b for a, b in spans) for start, _ in spans]
+    assert max(running) <= 2
+
+
+def test_classes_do_not_take_each_other_s_places(head: Head) -> None:
+    first, second = head.task("true", 1), head.task("true", 2)
+    head.send(Run(places(1, 1), [first, second]))
+    head.wait(lambda: head.freed)
+    assert set(head.ended) == {first.id}
+    head.send(Run(places(1, 2), []))
+    head.wait(lambda: second.id in head.ended)
+
+
+def test_a_place_without_a_task_comes_back(head: Head) -> None:
+    granted = places(3)
+    head.send(Run(granted, []))
+    head.wait(lambda: sorted(head.freed) == [place.id for place in granted])
+
+
+def test_what_cannot_start_is_told_and_its_place_goes_on(head: Head) -> None:
+    bad, good = head.task("true"), head.task("true")
+    bad.argv = ["/no/such/program"]
+    head.send(Run(places(1), [bad, good]))
+    head.wait(lambda: head.freed)
+    assert (head.ended[bad.id].pid, bad.id in head.started) == (0, False)
+    assert head.ended[bad.id].message == "program /no/such/program does not exist"
+    assert head.ended[good.id].exit_code == 0
+
+
+def test_tasks_that_wait_are_recalled_and_those_that_run_go_on(head: Head) -> None:
+    running = head.task("while [ ! -e go ]; do sleep 0.02; done")
+    waiting = [head.task("true") for _ in range(3)]
+    head.send(Run(places(1), [running, *waiting]))
+    head.wait(lambda: head.started)
+    head.send(Recall())
+    head.wait(lambda: sorted(head.returned) == [task.id for task in waiting])
+    Path(running.cwd, "go").touch()
+    head.wait(lambda: head.freed)
+    assert set(head.ended) == {running.id}
+
+
+def test_killing_ends_what_runs_and_gives_back_what_waits(head: Head) -> None:
+    running = head.task("trap '' TERM; echo ready; while :; do sleep 0.02; done")
+    killed, kept = head.task("true"), head.task("true")
+    head.send(Run(places(1), [running, killed, kept]))
+    head.wait(lambda: "ready" in head.output(running))
+    head.send(Kill([running.id, killed.id], 0.2))
+    head.wait(lambda: head.freed)
+    assert head.ended[running.id].exit_code == -signal.SIGKILL
+    assert head.returned == [killed.id]
+    assert head.ended[kept.id].exit_code == 0
+    head.send(Kill([running.id, 4711], 0.2))  # has ended; never was: no harm
+    head.send(Run(places(1), [head.task("true")]))
+    head.wait(lambda: len(head.freed) == 2)
+
+
+def test_the_environment_is_the_launcher_s(head: Head) -> None:
+    task = head.task("echo $MARK $0")
+    head.send(Run(places(1), [task]))
+    head.wait(lambda: head.freed)
+    assert head.output(task).split()[0] == "m"
+
+
+@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+def test_a_worker_that_ends_kills_what_runs(head: Head, how: str) -> None:
+    task = head.task("trap '' TERM; echo ready $$; while :; do sleep 0.02; done")
+    head.send(Run(places(1), [task]))
+    head.wait(lambda: "ready" in head.output(task))
+    pid = int(head.output(task).split()[1])
+    if how == "stop":
+        head.send(Stop())
+    else:
+        os.kill(head.hello[0][1].pid, signal.SIGTERM)
+    wait_until(lambda: head.process.poll() is not None)
+    assert head.process.returncode == 0
+    assert not is_running(pid)
+
+
+def test_only_who_has_the_launch_s_secret_is_let_in(head: Head) -> None:
+    """Fault S5: a port that runs commands is closed to all others."""
+    endpoint = head.links.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    context = zmq.Context()
+    public, secret = zmq.curve_keypair()
+    for keys in (None, (public, secret)):
+        stranger = context.socket(zmq.DEALER)
+        stranger.linger = 0
+        if keys:
+            stranger.curve_publickey, stranger.curve_secretkey = keys
+            stranger.curve_serverkey = head.links._public
+        monitor = stranger.get_monitor_socket()
+        stranger.connect(endpoint)
+        refused = (
+            zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_DISCONNECTED
+        )
+        seen: list[int] = []
+
+        def closed(monitor: Any = monitor, seen: list[int] = seen, refused: int = refused) -> bool:
+            while monitor.poll(0):
+                seen.append(recv_monitor_message(monitor)["event"])
+            return any(event & refused for event in seen)
+
+        wait_until(closed, lambda seen=seen: seen)
+        assert zmq.EVENT_HANDSHAKE_SUCCEEDED not in seen
+        stranger.disable_monitor()
+        stranger.close()
+        monitor.close()
+    context.term()
+    head.send(Run(places(1), [head.task("true")]))
+    head.wait(lambda: head.freed)
+    assert len(head.hello) == 1
+
+
+def test_a_worker_whose_head_is_not_there_ends_when_its_starter_dies(tmp_path: Path) -> None:
+    """The guardian sees the death of whoever started it."""
+    public, _ = zmq.curve_keypair()
+    mine = zmq.curve_keypair()
+    invitation = Invitation(
+        endpoint="tcp://127.0.0.1:9",
+        server_key=public.decode(),
+        public_key=mine[0].decode(),
+        secret_key=mine[1].decode(),
+        node=NODE,
+        stream_prefix=str(tmp_path / "stream"),
+    )
+    text = msgspec.json.encode(invitation)
+    starter = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m',"
+        " 'balsam.launcher.worker'], stdin=subprocess.PIPE);"
+        " p.stdin.write(sys.stdin.buffer.read()); p.stdin.close(); print(p.pid, flush=True);"
+        " p.wait()"
+    )
+    process = Popen([sys.executable, "-c", starter], stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(text)
+    process.stdin.close()
+    guardian = int(process.stdout.readline())
+    process.stdout.close()
+    children = Path(f"/proc/{guardian}/task/{guardian}/children")
+    (worker,) = wait_until(lambda: children.read_text().split())
+    process.kill()
+    process.wait()
+    wait_until(lambda: not is_running(guardian) and not is_running(int(worker)))
