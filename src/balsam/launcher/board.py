@@ -6,27 +6,18 @@ Pure bookkeeping for `plan`: places are granted here, class by class, and tasks 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from balsam.errors import CannotStart
+from balsam.launcher.actions import Send
 from balsam.launcher.careers import Held, Step
 from balsam.launcher.journal import Sent
-from balsam.launcher.messages import Place, Task
+from balsam.launcher.messages import Task
 from balsam.launcher.placement import HOOKS, Classes, JobClass, Node
 from balsam.launcher.tasks import TaskBuilder
 from balsam.model.resources import NodeResources
 
 #: Seconds that a class without any place is passed over before the others make room for it.
 PATIENCE_SECONDS = 10.0
-
-
-class Send(NamedTuple):
-    """Give places and tasks to a worker; `runs` are to be journalled before."""
-
-    node: str
-    places: list[Place]
-    tasks: list[Task]
-    runs: list[Sent]
 
 
 class Board:

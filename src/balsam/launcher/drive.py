@@ -20,13 +20,12 @@ import zmq
 
 from balsam.client.interface import Client
 from balsam.errors import BalsamError, LeaseLost, StoreFull
-from balsam.launcher import plan
-from balsam.launcher.board import Send
+from balsam.launcher import actions
 from balsam.launcher.clerk import Clerk
 from balsam.launcher.journal import Journal
 from balsam.launcher.link import Links
 from balsam.launcher.messages import Beat, Hello, Kill, Recall, Run, Stop
-from balsam.launcher.plan import Action, Planner
+from balsam.launcher.plan import Planner
 from balsam.launcher.recover import journal_path, kill_leftovers, recover
 from balsam.launcher.worker import BEAT_SECONDS, SILENCE_SECONDS
 from balsam.lifecycle import staging
@@ -174,23 +173,23 @@ class Driver:
             self._renew_at = min(self._renew_at, max(now, self._look_at))
         self._check_worker(poller, now)
 
-    def _carry_out(self, action: Action) -> None:
+    def _carry_out(self, action: actions.Action) -> None:
         match action:
-            case Send(node, places, tasks, runs):
+            case actions.Send(node, places, tasks, runs):
                 if runs:
                     self._journal.sent(runs)
                 self._links.send(node, Run(places, tasks))
-            case plan.KillTasks(node, task_ids, grace_seconds):
+            case actions.KillTasks(node, task_ids, grace_seconds):
                 self._links.send(node, Kill(task_ids, grace_seconds))
-            case plan.RecallTasks(node):
+            case actions.RecallTasks(node):
                 self._links.send(node, Recall())
-            case plan.LeaseJobs(request):
+            case actions.LeaseJobs(request):
                 self._clerk.ask(lambda: self._client.lease(self._id, request), self._leased)
-            case plan.StageFiles(job, inward):
+            case actions.StageFiles(job, inward):
                 future = self._stagers.submit(self._stage, job, inward)
                 future.add_done_callback(lambda _: os.write(self._waker, b"s"))
                 self._staging.append(future)
-            case plan.Finish(message):
+            case actions.Finish(message):
                 self._result = message
 
     def _leased(self, lease: Lease) -> None:

@@ -17,19 +17,25 @@ Why it is right, in short:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
 from balsam.launcher import careers
-from balsam.launcher.board import PATIENCE_SECONDS, Board, Send
+from balsam.launcher.actions import (
+    Action,
+    Finish,
+    KillTasks,
+    LeaseJobs,
+    RecallTasks,
+    StageFiles,
+)
+from balsam.launcher.board import PATIENCE_SECONDS, Board
 from balsam.launcher.careers import Held, Step
 from balsam.launcher.messages import Done, Ended, Started
 from balsam.launcher.placement import Node
 from balsam.launcher.tasks import TaskBuilder
-from balsam.model.job import Job
 from balsam.model.resources import UNITS, NodeResources
-from balsam.model.states import State
+from balsam.model.states import END_STATES, State
 from balsam.model.wire import Attempt, Lease, LeaseRequest, Move, Refusal, Report
 
 #: Seconds after which an idle launcher looks for work by itself, though no bell rang.
@@ -38,32 +44,6 @@ LOOK_SECONDS = 5.0
 KILL_SECONDS = 0.5
 #: Most jobs leased at once, and most held back for the free places.
 LARGEST_LEASE, LARGEST_STOCK = 1000, 4000
-
-
-class KillTasks(NamedTuple):
-    node: str
-    tasks: list[int]
-    grace_seconds: float
-
-
-class RecallTasks(NamedTuple):
-    node: str
-
-
-class LeaseJobs(NamedTuple):
-    request: LeaseRequest
-
-
-class StageFiles(NamedTuple):
-    job: Job
-    inward: bool
-
-
-class Finish(NamedTuple):
-    message: str
-
-
-Action = Send | KillTasks | RecallTasks | LeaseJobs | StageFiles | Finish
 
 
 class Options(msgspec.Struct, kw_only=True):
@@ -200,10 +180,8 @@ class Planner:
                 self._go_on(held, now)
         for job in {move.job for move in report.moves}.difference(self.held):
             self.labels.pop(job, None)
-        if any(move.to_state in (State.JOB_FINISHED, State.FAILED) for move in report.moves):
-            self._hungry = True  # children may have been released
-        if report.released:
-            self._hungry = True  # a hook may have moved the job to where it can run again
+        if report.released or any(move.to_state in END_STATES for move in report.moves):
+            self._hungry = True  # children are free, or a hook moved its job to where it can run
 
     def killed(self, jobs: Iterable[int], now: float) -> None:
         """A user killed these: their state is USER_KILLED already."""

@@ -14,18 +14,10 @@ from random import Random
 
 import msgspec
 
-from balsam.launcher.board import Send
+from balsam.launcher.actions import Finish, KillTasks, LeaseJobs, RecallTasks, Send, StageFiles
 from balsam.launcher.messages import Done, Ended, Place, Started, Task
 from balsam.launcher.placement import HOOKS
-from balsam.launcher.plan import (
-    Finish,
-    KillTasks,
-    LeaseJobs,
-    Options,
-    Planner,
-    RecallTasks,
-    StageFiles,
-)
+from balsam.launcher.plan import Options, Planner
 from balsam.launcher.tasks import TaskBuilder
 from balsam.model.app import App
 from balsam.model.identity import JobIdentity
