@@ -185,6 +185,19 @@ def test_a_site_of_ones_own_is_left_alone(bare_balsam: Balsam, site: Path) -> No
     assert files_of(site) == before
 
 
+def test_without_room_on_the_disk_nothing_is_left_behind(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    limited = "ulimit -f 8; exec balsam quickstart --directory demo"
+    done = subprocess.run(
+        ["bash", "-c", limited], env=environ, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.startswith("balsam: error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "demo").exists()
+
+
 def test_the_wheel_holds_the_example_and_the_template(tmp_path: Path) -> None:
     pytest.importorskip("hatchling", reason="hatchling builds the wheel: pip install hatchling")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

@@ -28,6 +28,8 @@ EXAMPLE = "percolation"
 SCRIPT = "campaign.py"
 LOG = Path("log", "quickstart.log")
 SIZES = 4
+#: Seconds that the launcher gets to end when it is asked to.
+PATIENCE = 15.0
 #: Beyond so many standard errors an estimate contradicts the literature.
 MOST_DEVIATION = 3.0
 
@@ -68,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     path = Path(args.directory).expanduser().absolute()
     if not _is_demo(path):
-        _make(path)
-        _fill(path, args.jobs or 240, 1 if args.seed is None else args.seed)
+        _make(path, args.jobs or 240, 1 if args.seed is None else args.seed)
     elif not args.keep:
         raise AlreadyExists(
             f"{path} has an earlier demo; --keep goes on with it, `rm -r {args.directory}`"
@@ -120,8 +121,8 @@ def _is_demo(path: Path) -> bool:
     return config.is_site(path) and (path / EXAMPLE / SCRIPT).is_file()
 
 
-def _make(path: Path) -> None:
-    """Make a site with a copy of the example, which its apps run and its user may change."""
+def _make(path: Path, jobs: int, seed: int) -> None:
+    """Make a site with the campaign's jobs; leave nothing behind when that fails."""
     from balsam.client.connect import create_site
 
     source = example_directory()
@@ -133,17 +134,26 @@ def _make(path: Path) -> None:
         raise SiteError(
             f"{path} exists and is no empty directory; choose another place with --directory"
         )
-    create_site(path)
     try:
-        ignored = shutil.ignore_patterns("__pycache__", ".*")
-        shutil.copytree(source, path / EXAMPLE, ignore=ignored)
-    except OSError as error:
-        raise SiteError(f"cannot copy {source} to {path}: {error}") from error
+        create_site(path)
+        _copy(source, path / EXAMPLE)
+        print(f"Made the site {path}", flush=True)
+        _fill(path, jobs, seed)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     try:
         config.remember_site(path)
     except OSError:
         pass  # a home that cannot be written must not stop the demo
-    print(f"Made the site {path}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the example: the site's apps run it, and its user may change it."""
+    try:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    except OSError as error:
+        raise SiteError(f"cannot copy {source} to {target}: {error}") from error
 
 
 def _fill(path: Path, jobs: int, seed: int) -> None:
@@ -189,10 +199,20 @@ def _launch(client: Client) -> int:
             _watch(client, launcher)
     finally:
         if launcher.poll() is None:
-            launcher.terminate()
-            print("\nAsked the launcher to end; --keep goes on with the campaign", file=sys.stderr)
-        code = launcher.wait()
-    return code
+            print("\nEnding the launcher; --keep goes on with the campaign", file=sys.stderr)
+            _end(launcher)
+    return launcher.wait()
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    """Ask *launcher* to end, ask again, and end it; what it ran ends with it."""
+    for ask in (launcher.terminate, launcher.terminate, launcher.kill):
+        ask()
+        try:
+            launcher.wait(timeout=PATIENCE)
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 @contextmanager
