@@ -62,8 +62,7 @@ class Journal:
         self._write(Line(back=jobs))
 
     def done(self, report: Report) -> None:
-        for attempt in report.attempts:
-            self._open.pop(attempt.job, None)
+        _close(self._open, report.attempts)
         self._write(Line(done=report))
 
     def _write(self, line: Line) -> None:
@@ -105,6 +104,14 @@ class Journal:
             self.path.unlink()
 
 
+def _close(open_runs: dict[int, Sent], attempts: list[Attempt]) -> None:
+    """Take out the runs that were heard of; a later one may have been sent meanwhile."""
+    for attempt in attempts:
+        run = open_runs.get(attempt.job)
+        if run is not None and run.attempt <= attempt.number:
+            del open_runs[attempt.job]
+
+
 def replay(path: Path, launcher_id: int) -> Report:
     """Return, as one report, all that a dead launcher's journal knows.
 
@@ -137,9 +144,8 @@ def replay(path: Path, launcher_id: int) -> Report:
             open_runs.pop(job, None)
         if line.done is not None:
             report.moves += line.done.moves
-            for attempt in line.done.attempts:
-                attempts[attempt.job, attempt.number] = attempt
-                open_runs.pop(attempt.job, None)
+            attempts.update(((a.job, a.number), a) for a in line.done.attempts)
+            _close(open_runs, line.done.attempts)
     for run in open_runs.values():
         report.moves.append(Move(run.job, run.attempt, run.from_state, State.RUNNING, run.time))
         attempts[run.job, run.attempt] = Attempt(

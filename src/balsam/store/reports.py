@@ -115,7 +115,12 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
         known[id_].holder = None
     _save(connection, [job for job in known.values() if job.changed])
     moves.write_events(connection, lines)
-    _save_attempts(connection, report.attempts, known, now)
+    told = report.attempts
+    if live is None:  # what was running was ended with the launcher
+        told = [
+            a for a in told if a.ended_at or a.job not in known or a.number in known[a.job].late
+        ]
+    _save_attempts(connection, told, known, now)
     moves.apply(connection, moves.release(connection, ended), now)
     return refusals
 
