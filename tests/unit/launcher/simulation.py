@@ -233,7 +233,7 @@ class World:
             launcher_id=LAUNCHER,
             site=SITE,
             lease=LeaseRequest(limit=0),
-            **({"idle_seconds": 2.0} | options),  # type: ignore[arg-type]
+            **({"idle_seconds": 2.0} | options),
         )
         builder = TaskBuilder(
             Path(SITE), IDENTITY, stream=False, mpi=lambda job, argv, environ: argv
