@@ -11,7 +11,7 @@ WORKERS ?= 2
 .PHONY: demo test check bench docs clean
 
 demo: $(VENV)/demo.installed
-	$(BIN)/balsam quickstart --directory demo
+	$(BIN)/balsam quickstart --directory demo --keep
 
 test: $(VENV)/test.installed check
 	tools/install-test-needs

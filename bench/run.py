@@ -82,18 +82,38 @@ def noop(folder: Path) -> None:
         site = Site(folder / output)
         ratios = []
         for repeat in range(3):
-            site("job", "--array", f"0-{count - 1}", "--name", "n{i}", "--workflow",
-                 f"{output}{repeat}", "--application", "noop", "--yes")  # fmt: skip
+            site(
+                "job",
+                "--array",
+                f"0-{count - 1}",
+                "--name",
+                "n{i}",
+                "--workflow",
+                f"{output}{repeat}",
+                "--application",
+                "noop",
+                "--yes",
+            )
             before = bare_rate(2000, cores)
             with site.launcher("--output", output, "--idle-seconds", "0") as launcher:
                 launcher.wait()
             after = bare_rate(2000, cores)
             rate = _rate(site, f"{output}{repeat}")
             ratios.append(rate / ((before + after) / 2))
-            tell("noop", output=output, jobs_per_second=round(rate), in_flight=cores,
-                 bare_per_second=round((before + after) / 2), ratio=round(ratios[-1], 3))  # fmt: skip
-        tell("noop", output=output, median_ratio=round(statistics.median(ratios), 3),
-             wanted=0.7 if output == "stream" else 0.5)  # fmt: skip
+            tell(
+                "noop",
+                output=output,
+                jobs_per_second=round(rate),
+                in_flight=cores,
+                bare_per_second=round((before + after) / 2),
+                ratio=round(ratios[-1], 3),
+            )
+        tell(
+            "noop",
+            output=output,
+            median_ratio=round(statistics.median(ratios), 3),
+            wanted=0.7 if output == "stream" else 0.5,
+        )
 
 
 def _rate(site: Site, workflow: str) -> float:
@@ -130,21 +150,39 @@ def latency(folder: Path) -> None:
     launcher.send_signal(signal.SIGTERM)
     launcher.wait()
     delays = [1000 * (started[job] - at) for job, at in waits[1:]]
-    tell("latency", median_ms=round(statistics.median(delays), 1), worst_ms=round(max(delays), 1),
-         wanted_ms=50)  # fmt: skip
+    tell(
+        "latency",
+        median_ms=round(statistics.median(delays), 1),
+        worst_ms=round(max(delays), 1),
+        wanted_ms=50,
+    )
 
 
 def cli(folder: Path) -> None:
     """Seconds of `balsam ls` on a small site."""
     site = Site(folder)
-    site("job", "--array", "0-19", "--name", "n{i}", "--workflow", "w", "--application", "noop",
-         "--yes")  # fmt: skip
+    site(
+        "job",
+        "--array",
+        "0-19",
+        "--name",
+        "n{i}",
+        "--workflow",
+        "w",
+        "--application",
+        "noop",
+        "--yes",
+    )
     times = [site.seconds("ls") for _ in range(15)]
     python = [
         _seconds([sys.executable, "-c", "import sqlalchemy, msgspec, argparse"]) for _ in range(15)
     ]
-    tell("cli", ls_median_s=round(statistics.median(times), 3), wanted_s=0.4,
-         imports_alone_s=round(statistics.median(python), 3))  # fmt: skip
+    tell(
+        "cli",
+        ls_median_s=round(statistics.median(times), 3),
+        wanted_s=0.4,
+        imports_alone_s=round(statistics.median(python), 3),
+    )
 
 
 def _seconds(words: list[str]) -> float:
@@ -157,13 +195,29 @@ def million(folder: Path) -> None:
     """A million jobs: filling in, listing, counting, and a launcher's memory."""
     count = 1_000_000
     site = Site(folder)
-    seconds = site.seconds("job", "--array", f"0-{count - 1}", "--name", "n{i}", "--workflow",
-                           "w", "--application", "noop", "--args", "{i}", "--yes")  # fmt: skip
+    seconds = site.seconds(
+        "job",
+        "--array",
+        f"0-{count - 1}",
+        "--name",
+        "n{i}",
+        "--workflow",
+        "w",
+        "--application",
+        "noop",
+        "--args",
+        "{i}",
+        "--yes",
+    )
     tell("million", insert_per_second=round(count / seconds), wanted=40_000)
     for words in (["ls"], ["ls", "--by-states"], ["ls", "--state", "FAILED"], ["progress"]):
         times = [site.seconds(*words) for _ in range(3)]
-        tell("million", command=" ".join(words), median_s=round(statistics.median(times), 3),
-             wanted_s=1.0)  # fmt: skip
+        tell(
+            "million",
+            command=" ".join(words),
+            median_s=round(statistics.median(times), 3),
+            wanted_s=1.0,
+        )
     launcher = site.launcher("--output", "stream", "--time-limit-minutes", "0.5")
     most = 0
     while launcher.poll() is None:

@@ -19,7 +19,7 @@ from subprocess import Popen, TimeoutExpired
 import zmq
 
 from balsam.client.interface import Client
-from balsam.errors import BalsamError, LeaseLost, StoreFull
+from balsam.errors import BalsamError, LeaseLost, StoreBusy, StoreFull
 from balsam.launcher import actions
 from balsam.launcher.clerk import Clerk
 from balsam.launcher.journal import Journal
@@ -41,6 +41,8 @@ FLUSH_SECONDS, FLUSH_MOVES = 0.1, 1500
 LOOK_SECONDS = 0.05
 #: Seconds between two lines that tell the user how far it is.
 STATUS_SECONDS = 30.0
+#: Seconds that an ending launcher waits, after the grace time, for a database that is away.
+PATIENCE_SECONDS = 15.0
 #: How often this machine's worker is started again before the launcher gives up.
 WORKER_STARTS = 5
 _WORDS = {
@@ -102,6 +104,7 @@ class Driver:
         self._status = ""
         self._status_at = time.time() + STATUS_SECONDS
         self._ends = 0  # signals to end that we got
+        self._give_up_at: float | None = None
         self._result: str | None = None
         self._wakeup, self._waker = os.pipe()
         for end in (self._wakeup, self._waker):
@@ -155,7 +158,10 @@ class Driver:
         self._keep_alive(now)
         if self._result is not None:
             return
+        self._check_patience(now)
         wake = min(self._planner.wake_at(now), self._beat_at)
+        if self._give_up_at is not None:
+            wake = min(wake, self._give_up_at)
         if not self._renewing:
             wake = min(wake, self._renew_at)
         if self._pending_since is not None and not self._reporting:
@@ -172,6 +178,16 @@ class Driver:
             self._planner.work_may_have_come()
             self._renew_at = min(self._renew_at, max(now, self._look_at))
         self._check_worker(poller, now)
+
+    def _check_patience(self, now: float) -> None:
+        """Raise `StoreBusy` when we are to end and the database will not hear the last news."""
+        if self._planner.stopping and self._give_up_at is None:
+            self._give_up_at = now + self._planner.options.grace_seconds + PATIENCE_SECONDS
+        if self._give_up_at is not None and now >= self._give_up_at:
+            raise StoreBusy(
+                f"the database does not answer; the next launcher takes over from the journal"
+                f" {self._journal.path}"
+            )
 
     def _carry_out(self, action: actions.Action) -> None:
         match action:

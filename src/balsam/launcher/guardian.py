@@ -27,7 +27,13 @@ def guard(work: Callable[[], int]) -> int:
             code = work()
         finally:
             os._exit(code)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(worker, signal.SIGKILL))
+
+    def end(_number: int, _frame: object) -> None:
+        # Sent to the whole process group or job step, it is the launcher that acts on it.
+        if os.getppid() != parent:
+            os.kill(worker, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(parent, signal.SIGTERM)
     _, status = os.waitpid(worker, 0)

@@ -26,8 +26,8 @@ _SOURCE = (
 )
 _OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _TAIL_BYTES, _TAIL_LINES = 2000, 16
-#: Python ignores these in itself; the programs it starts shall not inherit that.
-_DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+#: Ignored in the worker, by Python or by us; the programs it starts shall not inherit that.
+_DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
 
 
 class CannotStart(Exception):

@@ -74,13 +74,9 @@ class Worker:
         os.set_blocking(self._wakeup, False)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, self._signalled)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the wake-up is all
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all of us, the head acts on it
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the head decides
-
-    def _signalled(self, number: int, _frame: object) -> None:
-        if number == signal.SIGTERM:
-            self._stopping = True
 
     def run(self) -> int:
         """Work until the head says stop or is not heard any more."""
