@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -278,14 +279,16 @@ class Site(RuleBasedStateMachine):
     def executions_are_accounted_for(self) -> None:
         jobs = {job.id or 0: job for job in self.client.jobs(ALL)}
         live = {launcher.id for launcher in self.client.launchers()}
-        counted: dict[int, set[int]] = {}
+        numbers: dict[int, set[int]] = {id_: set() for id_ in jobs}
         for attempt in self.client.attempts(list(jobs)):
-            open_ = attempt.ended_at is None
-            assert not open_ or attempt.launcher_id in live, attempt
-            if attempt.outcome is not Outcome.REFUSED:
-                counted.setdefault(attempt.job, set()).add(attempt.number)
+            assert attempt.ended_at is not None or attempt.launcher_id in live, attempt
+            numbers[attempt.job].add(attempt.number)
+        starts = Counter(
+            event.job for event in self.client.events(ALL) if event.to_state == "RUNNING"
+        )
         for id_, job in jobs.items():
-            assert set(range(1, job.attempt + 1)) <= counted.get(id_, set()), job
+            assert starts[id_] <= job.attempt
+            assert set(range(1, job.attempt + 1)) <= numbers[id_], job
 
 
 @pytest.mark.slow
