@@ -183,19 +183,32 @@ def test_the_environment_is_the_launcher_s(head: Head) -> None:
     assert head.output(task).split()[0] == "m"
 
 
-@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
-def test_a_worker_that_ends_kills_what_runs(head: Head, how: str) -> None:
+def test_a_worker_that_ends_kills_what_runs(head: Head) -> None:
     task = head.task("trap '' TERM; echo ready $$; while :; do sleep 0.02; done")
     head.send(Run(places(1), [task]))
     head.wait(lambda: "ready" in head.output(task))
     pid = int(head.output(task).split()[1])
-    if how == "stop":
-        head.send(Stop())
-    else:
-        os.kill(head.hello[0][1].pid, signal.SIGTERM)
+    head.send(Stop())
     wait_until(lambda: head.process.poll() is not None)
     assert head.process.returncode == 0
     assert not is_running(pid)
+
+
+def test_signals_to_the_whole_group_are_the_head_s_to_act_on(head: Head) -> None:
+    """Batch systems and terminals send them to all. To jobs they come as to any program."""
+    running = head.task("echo ready; grep SigIgn /proc/self/status; read line < gate; exit 5")
+    Path(running.cwd).mkdir()
+    os.mkfifo(Path(running.cwd, "gate"))
+    head.send(Run(places(1), [running]))
+    head.wait(lambda: "SigIgn" in head.output(running))
+    for pid in (head.process.pid, head.hello[0][1].pid):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(pid, number)
+    Path(running.cwd, "gate").write_text("go\n")
+    head.wait(lambda: head.freed)
+    assert head.ended[running.id].exit_code == 5
+    standard = (1 << 31) - 1
+    assert int(head.output(running).split()[-1], 16) & standard == 0
 
 
 def test_only_who_has_the_launch_s_secret_is_let_in(head: Head) -> None:
