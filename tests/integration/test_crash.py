@@ -184,6 +184,41 @@ def test_five_crashes_in_the_middle_of_two_thousand_jobs(
     assert campaign.client.launchers() == []
 
 
+@pytest.mark.slow
+def test_crashes_among_hooks_retries_and_children(
+    campaign: Campaign, start: Start, run: Run
+) -> None:
+    """Every execution counts; only hooks, which leave no mark, may run again."""
+    executed, count = campaign.site / "executed", 150
+    program = campaign.program(
+        "run", f"echo $BALSAM_JOB_ID $BALSAM_ATTEMPT >> {executed}; [ $BALSAM_ATTEMPT != 1 ]"
+    )
+    hooks = {"preprocess": "/usr/bin/touch made", "postprocess": "/usr/bin/test -e made"}
+    campaign.app("app", program, **hooks)
+    parents = campaign.jobs("app", *(f"p{i}" for i in range(count)), max_retries=1)
+    for i, parent in enumerate(parents):
+        campaign.job("app", f"c{i}", max_retries=1, parents=[parent])
+    for crash in range(3):
+        launcher = start()
+        finished = 30 * (crash + 1)
+        wait_until(
+            lambda least=finished: campaign.states().get("JOB_FINISHED", 0) >= least,
+            lambda one=launcher: (campaign.states(), one.output),
+        )
+        kill_all_of(launcher)
+    run()
+    assert campaign.states() == {"JOB_FINISHED": 2 * count}
+    ran = Counter(tuple(line.split()) for line in executed.read_text().splitlines())
+    assert max(ran.values()) == 1
+    attempts = {(a.job_id, str(a.number)): a for a in campaign.client.iterate_attempts(Query())}
+    assert set(ran) <= set(attempts)
+    for job in campaign.client.iterate_jobs(Query()):
+        outcomes = [attempts[job.job_id, str(n + 1)].outcome for n in range(job.attempt)]
+        assert outcomes[-1] is Outcome.DONE
+        assert set(outcomes[:-1]) <= {Outcome.ERROR, Outcome.LOST}
+        assert outcomes.count(Outcome.ERROR) == job.retries <= 1
+
+
 def check_accounts(campaign: Campaign, executed: Path, count: int) -> None:
     """Check that each job ended once and that every execution is recorded, once."""
     query = Query(filters=parse({"to_state": "JOB_FINISHED"}, "events"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +320,29 @@ def test_more_urgent_jobs_run_first(campaign: Campaign, run: Run) -> None:
     order = (campaign.site / "order").read_text().split()
     ids = [campaign.get(job).job_id for job in jobs]
     assert order == [ids[i] for i in (3, 1, 0, 4, 2)]
+
+
+def test_a_locked_database_only_delays_what_it_is_told(campaign: Campaign, start: Start) -> None:
+    """The launcher goes on with what it holds, says so, and tells the rest afterwards."""
+    (campaign.site / "balsam.toml").write_text("[database]\nbusy_seconds = 0.05\n")
+    campaign.app("wait", "#\nread line < gate; echo went on")
+    job = campaign.job("wait")
+    opened = gate(campaign, job)
+    child = campaign.job("true", "child", parents=[job])
+    launcher = start()
+    campaign.wait_for(job, S.RUNNING)
+    other = sqlite3.connect(campaign.site / "balsam.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    opened.write_text("go\n")
+    campaign.wait_for_output(job, "went on")
+    wait_until(lambda: "the database cannot answer" in launcher.output, lambda: launcher.output)
+    assert campaign.state(job) == S.RUNNING
+    other.execute("ROLLBACK")
+    other.close()
+    launcher.wait()
+    assert "the database answers again" in launcher.output
+    assert [campaign.state(id_) for id_ in (job, child)] == [S.JOB_FINISHED] * 2
+    assert len(campaign.attempts(job)) == 1
 
 
 def test_only_the_wanted_workflows_run(campaign: Campaign, run: Run) -> None:

@@ -194,6 +194,22 @@ def test_small_jobs_do_not_starve_a_large_one(seconds: float) -> None:
     assert started - leased < PATIENCE_SECONDS + 2 * seconds + 1
 
 
+def test_few_jobs_are_kept_from_other_launchers() -> None:
+    """Fault S10: of long jobs as many are held back as run, and not more."""
+    world = World(1, NODE, jobs(1000), APPS)
+    world.behaviour = lambda job, attempt: (3600.0, 0)
+    most: list[int] = []
+
+    def look() -> None:
+        most.append(sum(j.launcher_id is not None for j in world.database.jobs.values()))
+        world.after(600.0, look)
+
+    world.after(60.0, look)
+    world.after(36_000.0, lambda: world.planner.stop("enough"))
+    world.run(hours=20)
+    assert max(most) <= 3 * NODE.cores
+
+
 def test_jobs_that_fit_pass_one_that_does_not_for_now() -> None:
     wanted = [job(1, threads_per_rank=3), job(2, threads_per_rank=2), job(3)]
     world = World(1, NODE, wanted, APPS)
