@@ -11,6 +11,7 @@ from balsam import config
 from balsam.client.connect import create_site
 from balsam.client.local import LocalClient
 from balsam.model.app import App
+from tests.contract.calls import fill
 from tests.contract.pilot import Clock, Pilot
 
 #: `database.url` settings: what runs on one runs on all.
@@ -51,3 +52,14 @@ def pilot(client: LocalClient, clock: Clock) -> Pilot:
 def rival(client: LocalClient, clock: Clock) -> Pilot:
     """Another launcher on the same site."""
     return Pilot(client, clock)
+
+
+@pytest.fixture
+def impatient(site: Path, clock: Clock) -> Iterator[LocalClient]:
+    """A client with jobs that gives up after a twentieth of a second."""
+    settings = config.load(site)
+    settings.database.busy_seconds = 0.05
+    client = LocalClient(site, settings, clock)
+    fill(client)
+    yield client
+    client.close()

@@ -1,4 +1,4 @@
-"""Drives a client as a launcher does: leases jobs and reports what became of them."""
+"""Brings jobs about, and drives a client as a launcher does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from balsam.client.interface import Client
 from balsam.model.job import Job
 from balsam.model.query import ALL, Query, parse
-from balsam.model.states import State
+from balsam.model.states import STATES, State
 from balsam.model.wire import Attempt, LauncherInfo, LeaseRequest, Move, Outcome, Refusal, Report
 
 S = State
@@ -137,3 +137,58 @@ class Pilot:
 def _until_running(job: Job) -> tuple[State, ...]:
     before = (S.PREPROCESSED,) if job.state in (S.READY, S.STAGED_IN) else ()
     return (*before, S.RUNNING)
+
+
+def everything(client: Client) -> Any:
+    """All rows that there are, to show that nothing changed."""
+    ids = [job.id or 0 for job in client.jobs(ALL)]
+    events = client.events(ALL)
+    return (
+        client.jobs(ALL),
+        events,
+        client.attempts(ids),
+        client.dependencies(ids),
+        client.apps(ALL),
+    )
+
+
+IN_DATABASE = [state for state in STATES if state is not S.CREATED]
+
+
+def brought_to(client: Client, pilot: Pilot, state: State) -> int:
+    """A job in *state*, on a legal way there."""
+    name = str(state)
+    if state is S.READY:
+        return add(client, name, input_files="*")[0]
+    if state is S.AWAITING_PARENTS:
+        return add(client, name, parents=add(client, "parent"))[0]
+    (id_,) = add(client, name, input_files="*" if state is S.STAGED_IN else "")
+    way: dict[State, tuple[State, ...]] = {
+        S.STAGED_IN: (S.STAGED_IN,),
+        S.PREPROCESSED: (),
+        S.RUNNING: (S.RUNNING,),
+        S.RUN_DONE: (S.RUNNING, S.RUN_DONE),
+        S.POSTPROCESSED: (S.RUNNING, S.RUN_DONE, S.POSTPROCESSED),
+        S.JOB_FINISHED: (S.RUNNING, S.RUN_DONE, S.JOB_FINISHED),
+        S.RUN_TIMEOUT: (S.RUNNING, S.RUN_TIMEOUT),
+        S.RUN_ERROR: (S.RUNNING, S.RUN_ERROR),
+        S.RESTART_READY: (S.RUNNING, S.RUN_TIMEOUT, S.RESTART_READY),
+        S.FAILED: (S.RUNNING, S.RUN_ERROR, S.FAILED),
+    }
+    if state is S.USER_KILLED:
+        client.kill_jobs(ALL.where(id=id_))
+    elif way[state]:
+        (leased,) = [job for job in pilot.lease() if job.id == id_]
+        released = [] if state is S.RUNNING else [id_]
+        assert pilot.report(moves=pilot.path(leased, *way[state]), released=released) == []
+    assert job(client, id_).state is state
+    return id_
+
+
+def chain(client: Client, length: int) -> list[int]:
+    return client.create_jobs(
+        [
+            Job(name=f"j{i}", workflow="w", application="a", parents=[-i] if i else [])
+            for i in range(length)
+        ]
+    )

@@ -1,0 +1,75 @@
+"""Every method of a client as a call on a site with a few jobs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from balsam.client.local import LocalClient
+from balsam.model.app import App
+from balsam.model.job import Job
+from balsam.model.query import ALL
+from balsam.model.states import State
+from balsam.model.wire import LauncherInfo, LeaseRequest, Move, Report
+from tests.contract.pilot import add, everything
+
+NEW = Job(name="new", workflow="w", application="a")
+WRITES: dict[str, Callable[[LocalClient], Any]] = {
+    "add_app": lambda client: client.add_app(App(name="b", executable="x")),
+    "update_apps": lambda client: client.update_apps(ALL, {"description": "x"}),
+    "delete_apps": lambda client: client.delete_apps(ALL),
+    "create_jobs": lambda client: client.create_jobs([NEW]),
+    "update_jobs": lambda client: client.update_jobs(ALL, {"priority": 7}),
+    "move_jobs": lambda client: client.move_jobs(ALL.where(name="free"), State.FAILED),
+    "rerun_jobs": lambda client: client.rerun_jobs(ALL),
+    "kill_jobs": lambda client: client.kill_jobs(ALL, recursive=True),
+    "delete_jobs": lambda client: client.delete_jobs(ALL),
+    "add_dependency": lambda client: client.add_dependency(1, 2),
+    "register_launcher": lambda client: client.register_launcher(LauncherInfo(host="h", pid=1), 9),
+    "lease": lambda client: client.lease(1, LeaseRequest(limit=5)),
+    "report": lambda client: client.report(
+        1, Report(moves=[Move(1, 1, State.PREPROCESSED, State.RUNNING, 1.0)])
+    ),
+    "renew": lambda client: client.renew(1, 1000.0),
+    "retire_launcher": lambda client: client.retire_launcher(1, "x"),
+}
+READS: dict[str, Callable[[LocalClient], Any]] = {
+    "apps": lambda client: client.apps(ALL),
+    "jobs": lambda client: client.jobs(ALL),
+    "iterate_jobs": lambda client: list(client.iterate_jobs(ALL)),
+    "count_jobs": lambda client: client.count_jobs(ALL),
+    "state_counts": lambda client: client.state_counts(ALL),
+    "workflow_counts": lambda client: client.workflow_counts(ALL),
+    "dependencies": lambda client: client.dependencies([1]),
+    "events": lambda client: client.events(ALL),
+    "iterate_events": lambda client: list(client.iterate_events(ALL)),
+    "attempts": lambda client: client.attempts([1]),
+    "iterate_attempts": lambda client: list(client.iterate_attempts(ALL)),
+    "batch_jobs": lambda client: client.batch_jobs(ALL),
+    "launchers": lambda client: client.launchers(),
+    "outlook": lambda client: client.outlook(1, LeaseRequest(limit=5)),
+    "expired_launchers": lambda client: client.expired_launchers(),
+}
+
+
+def fill(client: LocalClient) -> None:
+    """One app; jobs 1 (leased by launcher 1), 2, and 3, which has ended."""
+    client.add_app(App(name="a", executable="x"))
+    client.register_launcher(LauncherInfo(host="h", pid=1), 60)
+    add(client, "held", "free", "ended")
+    client.lease(1, LeaseRequest(limit=1))
+    client.move_jobs(ALL.where(name="ended"), State.FAILED)
+
+
+def look(client: LocalClient) -> Any:
+    return everything(client), client.launchers(live=False)
+
+
+def checkpointed(site: Path) -> Path:
+    """Bring all that is in the log into the file."""
+    connection = sqlite3.connect(site / "balsam.db")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return site / "balsam.db"

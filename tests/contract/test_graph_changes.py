@@ -1,0 +1,265 @@
+"""Changes of a graph: edges added, jobs deleted, killed and run again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from balsam.client.local import LocalClient
+from balsam.errors import AlreadyExists, IllegalMove, NotFound
+from balsam.model.graph import Kind
+from balsam.model.query import ALL, Query, parse
+from balsam.model.states import State
+from balsam.model.wire import Outcome
+from tests.contract.pilot import Pilot, add, chain, history, job, states
+
+S = State
+FIELD = {Kind.OK: "parents", Kind.FAIL: "parents_failed", Kind.ANY: "parents_any"}
+
+
+def last_message(client: LocalClient, id_: int) -> str:
+    return client.events(Query(filters=parse({"job": id_}, "events")))[-1].message
+
+
+def pending(client: LocalClient, id_: int) -> int:
+    return job(client, id_).pending_parents
+
+
+# adding edges -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_edge_is_there_once(client: LocalClient, kind: Kind) -> None:
+    parent, child = add(client, "a", "b")
+    client.add_dependency(parent, child)
+    with pytest.raises(AlreadyExists, match=f"job {child} already depends on job {parent}"):
+        client.add_dependency(parent, child, kind)
+    assert client.dependencies([child]) == [(parent, child, Kind.OK)]
+    assert pending(client, child) == 1
+
+
+@pytest.mark.parametrize("missing", ["parent", "child"])
+def test_an_edge_to_nothing(client: LocalClient, missing: str) -> None:
+    (id_,) = add(client, "a")
+    ends = {"parent": id_, "child": id_} | {missing: 999}
+    with pytest.raises(NotFound, match="999"):
+        client.add_dependency(ends["parent"], ends["child"])
+    assert client.dependencies([id_]) == []
+
+
+def test_a_waiting_child_waits_for_one_more(client: LocalClient, pilot: Pilot) -> None:
+    first, second = add(client, "a", "b")
+    (child,) = add(client, "child", parents=[first])
+    before = history(client, child)
+    client.add_dependency(second, child)
+    assert pending(client, child) == 2
+    assert history(client, child) == before
+    assert pilot.run_all() == [first, second]
+    assert pilot.run_all() == [child]
+
+
+@pytest.mark.parametrize("state", [S.READY, S.PREPROCESSED, S.RESTART_READY])
+def test_a_child_that_could_run_waits_again(
+    client: LocalClient, pilot: Pilot, state: State
+) -> None:
+    (child,) = add(client, "child", input_files="*" if state is S.READY else "")
+    if state is S.RESTART_READY:
+        pilot.run_all(Outcome.TIMEOUT)
+    assert states(client, [child]) == [state]
+    (parent,) = add(client, "parent")
+    client.add_dependency(parent, child)
+    assert states(client, [child]) == [S.AWAITING_PARENTS]
+    assert last_message(client, child) == f"depends on job {parent}"
+    assert pilot.run_all() == [parent]
+    assert pilot.run_all() == [child]
+    assert states(client, [child]) == [S.JOB_FINISHED]
+
+
+def test_a_leased_child_cannot_wait(client: LocalClient, pilot: Pilot) -> None:
+    (child,) = add(client, "child")
+    (leased,) = pilot.lease()
+    (parent,) = add(client, "parent")
+    for what in ("is about to run", "is RUNNING", "is JOB_FINISHED"):
+        with pytest.raises(IllegalMove, match=f"job {child} {what}"):
+            client.add_dependency(parent, child)
+        assert client.dependencies([child]) == []
+        if what == "is about to run":
+            pilot.start(leased)
+        elif what == "is RUNNING":
+            pilot.end(leased)
+
+
+def test_forty_edges_from_four_processes_are_all_kept(client: LocalClient, site: Path) -> None:
+    """Fault A2."""
+    parents = add(client, *(f"p{i}" for i in range(40)))
+    (child,) = add(client, "child")
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from balsam.client.connect import open_client
+        client = open_client(Path(sys.argv[1]))
+        print(flush=True)
+        sys.stdin.readline()
+        for parent in sys.argv[3:]:
+            client.add_dependency(int(parent), int(sys.argv[2]))
+    """
+    adders = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, site, str(child), *map(str, parents[i::4])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(4)
+    ]
+    for adder in adders:
+        assert adder.stdout is not None
+        adder.stdout.readline()
+    for adder in adders:
+        assert adder.stdin is not None
+        adder.stdin.write("\n")
+        adder.stdin.flush()
+    for adder in adders:
+        adder.communicate(timeout=60)
+        assert adder.returncode == 0
+    assert job(client, child).parents == parents
+    assert pending(client, child) == 40
+
+
+# deleting ---------------------------------------------------------------------------
+
+
+def test_a_parent_that_is_deleted_holds_nobody_back(client: LocalClient) -> None:
+    """Fault A6."""
+    first, second = add(client, "a", "b")
+    (child,) = add(client, "child", parents=[first, second])
+    client.delete_jobs(ALL.where(id=first))
+    assert (pending(client, child), states(client, [child])) == (1, [S.AWAITING_PARENTS])
+    client.delete_jobs(ALL.where(id=second))
+    assert states(client, [child]) == [S.PREPROCESSED]
+    assert client.dependencies([child]) == []
+
+
+def test_an_ended_parent_that_is_deleted_changes_nothing(client: LocalClient, pilot: Pilot) -> None:
+    parents = add(client, "a", "b", "c")
+    (child,) = add(client, "child", parents=parents)
+    pilot.run(*pilot.lease(1))
+    client.delete_jobs(ALL.where(id=parents[0]))
+    assert (pending(client, child), states(client, [child])) == (2, [S.AWAITING_PARENTS])
+
+
+def test_a_whole_graph_can_be_deleted(client: LocalClient) -> None:
+    ids = chain(client, 20)
+    assert client.delete_jobs(ALL) == 20
+    assert client.dependencies(ids) == []
+    assert client.events(ALL) == []
+
+
+def test_a_deleted_child_leaves_its_parent(client: LocalClient, pilot: Pilot) -> None:
+    (parent,) = add(client, "parent")
+    (child,) = add(client, "child", parents=[parent])
+    client.delete_jobs(ALL.where(id=child))
+    assert pilot.run_all() == [parent]
+    assert states(client, [parent]) == [S.JOB_FINISHED]
+
+
+def test_deleting_a_parent_that_runs_again_spares_its_ended_children(
+    client: LocalClient, pilot: Pilot
+) -> None:
+    (parent,) = add(client, "parent")
+    (child,) = add(client, "child", parents=[parent])
+    pilot.run_all()
+    pilot.run_all()
+    client.rerun_jobs(ALL.where(id=parent))
+    assert client.delete_jobs(ALL.where(id=parent)) == 1
+    assert states(client, [child]) == [S.JOB_FINISHED]
+
+
+# killing and running again ----------------------------------------------------------
+
+
+def test_a_recursive_kill_takes_all_below(client: LocalClient, pilot: Pilot) -> None:
+    (top,) = add(client, "top")
+    below = add(client, "left", "right", parents=[top])
+    (bottom,) = add(client, "bottom", parents=below)
+    (aside,) = add(client, "aside")
+    killed = client.kill_jobs(ALL.where(id=top), recursive=True)
+    assert sorted(killed) == [top, *below, bottom]
+    assert client.state_counts(ALL) == {S.USER_KILLED: 4, S.PREPROCESSED: 1}
+    assert pilot.run_all() == [aside]
+
+
+def test_a_recursive_kill_goes_through_what_has_ended(client: LocalClient, pilot: Pilot) -> None:
+    (top,) = add(client, "top")
+    (middle,) = add(client, "middle", parents=[top])
+    (bottom,) = add(client, "bottom", parents=[middle])
+    pilot.run_all()
+    pilot.run_all()
+    assert client.kill_jobs(ALL.where(id=top), recursive=True) == [bottom]
+    assert states(client, [top, middle, bottom]) == [S.JOB_FINISHED] * 2 + [S.USER_KILLED]
+
+
+def test_a_kill_that_is_not_recursive_fails_what_is_below(client: LocalClient) -> None:
+    ids = chain(client, 3)
+    assert client.kill_jobs(ALL.where(id=ids[0])) == [ids[0]]
+    assert states(client, ids) == [S.USER_KILLED, S.FAILED, S.FAILED]
+
+
+def test_a_failed_subtree_runs_again(client: LocalClient, pilot: Pilot) -> None:
+    ids = chain(client, 4)
+    pilot.run_all()
+    pilot.run_all(Outcome.ERROR)
+    assert states(client, ids) == [S.JOB_FINISHED, S.FAILED, S.FAILED, S.FAILED]
+    assert client.rerun_jobs(ALL.where(state="FAILED")) == 3
+    assert states(client, ids) == [S.JOB_FINISHED, S.PREPROCESSED] + [S.AWAITING_PARENTS] * 2
+    assert [pilot.run_all() for _ in range(3)] == [[id_] for id_ in ids[1:]]
+    assert client.state_counts(ALL) == {S.JOB_FINISHED: 4}
+
+
+def test_a_child_runs_again_only_with_its_parent(client: LocalClient, pilot: Pilot) -> None:
+    ids = chain(client, 2)
+    pilot.run_all(Outcome.ERROR)
+    assert client.rerun_jobs(ALL.where(id=ids[1])) == 1
+    assert states(client, ids) == [S.FAILED, S.FAILED]
+    assert history(client, ids[1])[-2:] == [("FAILED", "CREATED"), ("CREATED", "FAILED")]
+
+
+def test_a_waiting_child_waits_for_a_parent_that_runs_again(
+    client: LocalClient, pilot: Pilot
+) -> None:
+    first, second = add(client, "a", "b")
+    (child,) = add(client, "child", parents=[first, second])
+    pilot.run(*pilot.lease(1))
+    assert pending(client, child) == 1
+    client.rerun_jobs(ALL.where(id=first))
+    assert pending(client, child) == 2
+    pilot.run(*pilot.lease(1))
+    assert states(client, [first, child]) == [S.JOB_FINISHED, S.AWAITING_PARENTS]
+    assert pilot.run_all() == [second]
+    assert pilot.run_all() == [child]
+
+
+def test_an_edge_counts_parents_that_run_again(client: LocalClient, pilot: Pilot) -> None:
+    (first,) = add(client, "a")
+    (child,) = add(client, "child", parents=[first])
+    pilot.run_all()
+    client.rerun_jobs(ALL.where(id=first))
+    (second,) = add(client, "b")
+    client.add_dependency(second, child)
+    assert pending(client, child) == 2
+    assert pilot.run_all() == [first, second]
+    assert pilot.run_all() == [child]
+
+
+def test_a_parent_that_runs_again_fails_the_child_that_waits(
+    client: LocalClient, pilot: Pilot
+) -> None:
+    first, second = add(client, "a", "b")
+    (child,) = add(client, "child", parents=[first, second])
+    pilot.run(*pilot.lease(1))
+    client.rerun_jobs(ALL.where(id=first))
+    pilot.run(*pilot.lease(1), outcome=Outcome.ERROR)
+    assert states(client, [first, second, child]) == [S.FAILED, S.PREPROCESSED, S.FAILED]
