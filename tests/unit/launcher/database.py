@@ -1,0 +1,93 @@
+"""The jobs of a simulation, and what is recorded of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from balsam.model.app import App
+from balsam.model.job import Job
+from balsam.model.states import END_STATES, LEASABLE_STATES, State, legal
+from balsam.model.wire import Attempt, Lease, LeaseRequest, Refusal, Report
+
+S = State
+LAUNCHER = 7
+
+
+class Database:
+    """Jobs, who holds them, and what is recorded; refuses as the store does."""
+
+    def __init__(self, jobs: list[Job], apps: dict[str, App]) -> None:
+        self.jobs = {job.id or 0: job for job in jobs}
+        self.apps = apps
+        self.paths: dict[int, list[State]] = {id_: [job.state] for id_, job in self.jobs.items()}
+        self.attempts: dict[tuple[int, int], Attempt] = {}
+
+    def lease(self, request: LeaseRequest) -> Lease:
+        lowest = request.only_priority_from
+        free = [
+            job
+            for job in self.jobs.values()
+            if job.launcher_id is None
+            and job.state in LEASABLE_STATES
+            and (lowest is None or job.priority >= lowest)
+            and (_fits(job, request) or job.state.startswith(("RUN_", "POST")))
+        ]
+        free.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
+        for job in free[: request.limit]:
+            job.launcher_id = LAUNCHER
+        return Lease(
+            jobs=[msgspec.structs.replace(j) for j in free[: request.limit]], apps=self.apps
+        )
+
+    def report(self, report: Report) -> list[Refusal]:
+        refused: dict[int, Refusal] = {}
+        for move in report.moves:
+            job = self.jobs[move.job]
+            starts = move.to_state == S.RUNNING
+            if move.job in refused:
+                continue
+            fits = job.state == move.from_state and move.attempt == job.attempt + starts
+            if job.launcher_id != LAUNCHER or not fits:
+                refused[move.job] = Refusal(move.job, job.state, "moved by somebody else")
+                continue
+            assert legal(move.from_state, move.to_state), move
+            if move.from_state == S.RUN_ERROR and move.to_state == S.RESTART_READY:
+                job.retries += 1
+            job.attempt = move.attempt
+            self.move(move.job, move.to_state)
+        for attempt in report.attempts:
+            self.attempts[attempt.job, attempt.number] = attempt
+        for released in report.released:
+            if self.jobs[released].launcher_id == LAUNCHER:
+                self.jobs[released].launcher_id = None
+        return list(refused.values())
+
+    def move(self, id_: int, state: State) -> None:
+        job = self.jobs[id_]
+        job.state = state
+        self.paths[id_].append(state)
+        if state in END_STATES and state != S.USER_KILLED:
+            job.launcher_id = None
+
+    def killed(self) -> list[int]:
+        return [
+            id_
+            for id_, job in self.jobs.items()
+            if job.launcher_id == LAUNCHER and job.state == S.USER_KILLED
+        ]
+
+
+def _fits(job: Job, request: LeaseRequest) -> bool:
+    return (
+        job.num_nodes <= request.num_nodes
+        and (job.node_packing_count > 1 or job.request.cores_per_node <= request.cores)
+        and _fits_gpus(job.gpus_per_rank, job.ranks_per_node, int(request.gpus))
+        and job.memory_mib <= request.memory_mib
+        and (request.minutes_left is None or job.wall_time_minutes <= request.minutes_left)
+    )
+
+
+def _fits_gpus(share: float, ranks: int, devices: int) -> bool:
+    if share < 1:
+        return not share or ranks <= devices * int(1 / share)
+    return ranks * share <= devices
