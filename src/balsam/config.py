@@ -6,6 +6,7 @@ the defaults below, the user's `~/.balsam/settings.toml`, the site's `balsam.tom
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import tomllib
@@ -83,6 +84,14 @@ class Origin(msgspec.Struct, frozen=True):
 def home(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the user's Balsam directory: `BALSAM_HOME`, else `~/.balsam`."""
     return Path(environ.get("BALSAM_HOME") or Path.home() / ".balsam")
+
+
+def user_name() -> str:
+    """Return the name of the user, or the number of one without a name (in containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def user_settings_file(environ: Mapping[str, str] = os.environ) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,16 @@ def test_a_site_cannot_be_where_a_file_is(tmp_path: Path) -> None:
         with pytest.raises(SiteError, match=str(path)):
             config.create_site_directory(path)
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_user_without_a_name_is_a_number() -> None:
+    """Containers run as users that no file names."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become a user that has no name")
+    program = "import os; from balsam.config import user_name; os.setuid(54321); print(user_name())"
+    environ = {"PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True)
+    assert done.stdout.decode() == "54321\n", done.stderr
 
 
 class Found:

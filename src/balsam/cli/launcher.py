@@ -53,8 +53,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def run(args: Namespace) -> int:
-    import getpass
-
+    from balsam.config import user_name
     from balsam.launcher.start import LauncherRequest, run_launcher
 
     if args.time_limit_minutes < 0:
@@ -63,7 +62,7 @@ def run(args: Namespace) -> int:
         raise InvalidInput(f"--gpus-per-node is {args.gpus_per_node}; give 0 or more")
     if args.num_nodes != 1:
         raise InvalidInput(f"--num-nodes is {args.num_nodes}; this launcher runs on one node")
-    owner = args.owner or getpass.getuser()
+    owner = args.owner or user_name()
     request = LauncherRequest(
         workflow_filter=args.wf_filter or "",
         owner="" if owner == "any" else owner,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from balsam.client.checks import NewJobs, check_app, check_changes
-from balsam.config import Settings
+from balsam.config import Settings, user_name
 from balsam.errors import InvalidInput
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
@@ -89,9 +88,7 @@ class LocalClient:
             checked.check_apps(hooks, lambda: apps.all_names(connection))
             jobs.require(connection, checked.outside_parents)
             preparing = {name for name, hook in hooks.items() if hook}
-            ids = jobs.insert(
-                connection, new, checked.edges, preparing, getpass.getuser(), self._clock()
-            )
+            ids = jobs.insert(connection, new, checked.edges, preparing, user_name(), self._clock())
         self._ring()
         return list(ids)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 import time
@@ -86,7 +85,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         host=node.host,
         pid=os.getpid(),
         pid_started=process_start(os.getpid()),
-        owner=getpass.getuser(),
+        owner=config.user_name(),
         workflow_filter=request.workflow_filter,
         job_mode=request.job_mode,
         cores=node.cores,
