@@ -104,3 +104,26 @@ def test_counts_and_lists_read_an_index(plans: Plans, call: Any, index: str) -> 
     steps = plans.of()
     assert steps
     assert all(index in step for step in steps), steps
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.kill_jobs(ALL.where(id=1)),
+        lambda c: c.rerun_jobs(ALL.where(id=2)),
+        lambda c: c.delete_jobs(ALL.where(id=1)),
+        lambda c: c.add_dependency(3, 4),
+    ],
+    ids=["kill", "rerun", "delete", "depend"],
+)
+def test_a_job_and_its_children_are_found_without_reading_all_who_wait(
+    plans: Plans, call: Any
+) -> None:
+    shared: dict[str, Any] = {"workflow": "w", "application": "a", "parents_any": [1, 2]}
+    plans.client.create_jobs([Job(name=f"c{i}", **shared) for i in range(50)])
+    plans.client.kill_jobs(ALL.where(id=2))
+    plans.of()
+    call(plans.client)
+    steps = [step for step in plans.of() if "json_each" not in step]
+    assert steps
+    assert not [step for step in steps if "rowid=?" not in step and "id=?" not in step], steps
