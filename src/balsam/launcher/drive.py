@@ -36,7 +36,7 @@ from balsam.model.states import State
 from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report
 
 #: The database hears news when they are this old, or this many.
-FLUSH_SECONDS, FLUSH_MOVES = 0.1, 1500
+FLUSH_SECONDS, FLUSH_MOVES = 0.25, 2500
 #: Shortest time between two looks for kills, however often the bell rings.
 LOOK_SECONDS = 0.05
 #: Seconds between two lines that tell the user how far it is.

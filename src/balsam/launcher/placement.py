@@ -16,6 +16,8 @@ from balsam.nodes.slots import Slots, Taken
 
 #: Seconds of work that wait behind each place on the worker, to hide the way to the head.
 QUEUED_SECONDS = 0.25
+#: Seconds of work to have in stock, leased and not sent: leases are made in batches.
+STOCK_SECONDS = 1.0
 #: Most tasks behind one place.
 DEEPEST_QUEUE = 128
 #: The class of hooks: they take no resources, only one of a fixed number of places.
@@ -175,9 +177,10 @@ class Classes:
                 units += len(job_class.ready) * job_class.request.core_units(node_cores)
         return count, units
 
-    def deepest(self) -> int:
-        """Return the largest queue depth any class asks for."""
-        return max((c.depth for c in self._by_request.values()), default=0)
+    def stock_per_place(self) -> float:
+        """Return how many jobs to have in stock for each place: enough for `STOCK_SECONDS`."""
+        means = [c.mean_seconds for c in self._by_request.values() if c.mean_seconds is not None]
+        return STOCK_SECONDS / max(min(means), 1e-4) if means else 0.0
 
     def remove(self, job: Job) -> None:
         """Take a job that waits out of its class."""

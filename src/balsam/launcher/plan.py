@@ -20,15 +20,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from balsam.launcher import careers
-from balsam.launcher.actions import (
-    Action,
-    Finish,
-    KillTasks,
-    LeaseJobs,
-    RecallTasks,
-    StageFiles,
-)
+from balsam.launcher import actions, careers
 from balsam.launcher.board import PATIENCE_SECONDS, Board
 from balsam.launcher.careers import Held, Step
 from balsam.launcher.messages import Done, Ended, Started
@@ -72,7 +64,7 @@ class Planner:
         self._board = Board(builder, options.hooks, self._reject)
         self._report = Report(moves=[], attempts=[], released=[])
         self._attempts: dict[tuple[int, int], Attempt] = {}
-        self._actions: list[Action] = []
+        self._actions: list[actions.Action] = []
         self._hungry = True  #: there may be jobs to lease
         self._urgent = False  #: there may be jobs that go before all in stock
         self._leasing = False
@@ -195,21 +187,23 @@ class Planner:
         self.stopping = reason
         self._give_back_waiting()
         for node in self._board.nodes.values():
-            self._actions.append(RecallTasks(node.name))
+            self._actions.append(actions.RecallTasks(node.name))
             running = self._board.tasks_on(node)
             for _, held in running:
                 held.timed_out = True
             if running:
                 tasks = [task for task, _ in running]
-                self._actions.append(KillTasks(node.name, tasks, self.options.grace_seconds))
+                self._actions.append(
+                    actions.KillTasks(node.name, tasks, self.options.grace_seconds)
+                )
 
     def hurry(self) -> None:
         """Kill what is still running, without grace."""
         for node in self._board.nodes.values():
-            self._actions.append(KillTasks(node.name, list(node.tasks), 0.0))
+            self._actions.append(actions.KillTasks(node.name, list(node.tasks), 0.0))
 
     # what to do ---------------------------------------------------------------------
-    def plan(self, now: float) -> list[Action]:
+    def plan(self, now: float) -> list[actions.Action]:
         """Return what is to be done now."""
         self._now = now
         if self.options.ends_at is not None and now >= self.stop_at(self.options.ends_at):
@@ -218,8 +212,8 @@ class Planner:
             self._actions += self._board.place(now, lambda held: self._can_end(held, now))
             self._lease(now)
         self._finish(now)
-        actions, self._actions = self._actions, []
-        return actions
+        due, self._actions = self._actions, []
+        return due
 
     def stop_at(self, ends_at: float) -> float:
         """Return when to begin the end: time for the grace, the kill and the last report."""
@@ -230,14 +224,15 @@ class Planner:
         times = [self._looked_at + LOOK_SECONDS]
         if self.options.ends_at is not None:
             times.append(self.stop_at(self.options.ends_at))
-        if self._idle_since is not None and not self.options.persistent:
-            times.append(self._idle_since + self.options.idle_seconds)
         times += [
             c.waiting_since + PATIENCE_SECONDS
             for c in self._board.classes.ranked()
             if c.waiting_since is not None
         ]
-        return min((t for t in times if t > now), default=now + LOOK_SECONDS)
+        soonest = min((t for t in times if t > now), default=now + LOOK_SECONDS)
+        if self._idle_since is not None and not self.options.persistent:
+            soonest = min(soonest, max(self._idle_since + self.options.idle_seconds, now + 0.001))
+        return soonest
 
     @property
     def has_report(self) -> bool:
@@ -288,7 +283,7 @@ class Planner:
             case Step.PREPROCESS | Step.POSTPROCESS if not held.confirming:
                 self._board.add_hook(held)
             case Step.STAGE_IN | Step.STAGE_OUT if not held.confirming:
-                self._actions.append(StageFiles(held.job, held.step is Step.STAGE_IN))
+                self._actions.append(actions.StageFiles(held.job, held.step is Step.STAGE_IN))
 
     def _tell(self, held: Held, moves: list[Move]) -> None:
         """Add to the next report. What a hook or the user may look at must be there first."""
@@ -308,7 +303,7 @@ class Planner:
         held.killed = True
         node = self._board.node_of(held)
         if node is not None and held.task is not None:
-            self._actions.append(KillTasks(node.name, [held.task], KILL_SECONDS))
+            self._actions.append(actions.KillTasks(node.name, [held.task], KILL_SECONDS))
         elif held.step not in (Step.STAGE_IN, Step.STAGE_OUT) or held.confirming:
             self._board.remove(held)
             self._report.released.append(job)
@@ -362,7 +357,8 @@ class Planner:
             return
         cores = [node.cores for node in self._resources()]
         count, units = self._board.classes.ready_units(max(cores))
-        wanted = 2 * sum(cores) * UNITS * (1 + self._board.classes.deepest())
+        free = sum(node.slots.core_units for node in self._board.nodes.values())
+        wanted = free + int(sum(cores) * UNITS * max(1.0, self._board.classes.stock_per_place()))
         in_stock = units > wanted // 2 or count > LARGEST_STOCK
         if in_stock and not self._urgent:
             return
@@ -374,7 +370,7 @@ class Planner:
             left = (self.stop_at(self.options.ends_at) - now) / 60
             self.options.lease.minutes_left = left
         self._looked_at, self._leasing = now, True
-        self._actions.append(LeaseJobs(msgspec.structs.replace(self.options.lease)))
+        self._actions.append(actions.LeaseJobs(msgspec.structs.replace(self.options.lease)))
 
     def _finish(self, now: float) -> None:
         """End when there is nothing left to do, or when all has stopped."""
@@ -382,14 +378,15 @@ class Planner:
             self._idle_since = None
         elif self._finished or self._leasing or not (self._board.nodes or self.stopping):
             return
-        elif self.stopping:
-            self._actions.append(Finish(self.stopping))
-            self._finished = True
-        elif self._idle_since is None:
+        elif self._idle_since is None and not self.stopping:
             self._idle_since = now
-        elif not self.options.persistent and now - self._idle_since >= self.options.idle_seconds:
-            self._actions.append(Finish("nothing left to do"))
+        elif self.stopping or self._has_been_idle(now):
+            self._actions.append(actions.Finish(self.stopping or "nothing left to do"))
             self._finished = True
+
+    def _has_been_idle(self, now: float) -> bool:
+        idle = 0.0 if self._idle_since is None else now - self._idle_since
+        return idle >= self.options.idle_seconds and not self.options.persistent
 
     def _give_back_waiting(self) -> None:
         """Release what was leased and not begun."""

@@ -85,6 +85,11 @@ class Processes:
     def __len__(self) -> int:
         return len(self._pids)
 
+    @property
+    def some_are_ending(self) -> bool:
+        """A task ended when it was asked to, and others of its group are still there."""
+        return bool(self._ending)
+
     def start(self, task: Task, place: Place) -> Started:
         """Start *task* on *place*.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -128,6 +129,9 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     job_mode = "serial" if request.job_mode == "serial" else "mpi"
     environ = launcher_environ(str(client.path), launcher_id, nodes=1, job_mode=job_mode)
     driver = Driver(client, planner, node, environ, pilot.lease_seconds, say)
+    # What is there stays; jobs come and go without cycles: looking for some costs a tenth.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     reason = driver.run()
     say(
         f"Launcher {launcher_id} ended: {reason}. {planner.started_count} runs started,"

@@ -68,7 +68,7 @@ class TaskBuilder:
             environ=environ,
             output="" if self._stream else f"{job.name}.out",
             make_cwd=not job.user_workdir,
-            append=attempt > 1 or bool(job.user_workdir) or _has_files(job, app),
+            append=not own_directory or attempt > 1 or _has_files(job, app),
             envscript=app.envscript,
         )
 

@@ -81,32 +81,37 @@ class Worker:
     def run(self) -> int:
         """Work until the head says stop or is not heard any more."""
         self._socket.send(encoder.encode(Hello(PROTOCOL, os.getpid(), self._node)))
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._wakeup, zmq.POLLIN)
+        poller = select.poll()
+        poller.register(self._wakeup, select.POLLIN)
+        arrivals = int(self._socket.get(zmq.FD))
+        poller.register(arrivals, select.POLLIN)
+        self._receive()
         while not self._stopping:
-            ready = dict(poller.poll(self._timeout_ms()))
+            ready = [descriptor for descriptor, _ in poller.poll(self._timeout_ms())]
             if self._wakeup in ready:
                 os.read(self._wakeup, 4096)
-            if self._socket in ready:
+            if self._wakeup in ready or self._processes.some_are_ending:
+                self._reap()
+            said = self._say()
+            # The socket's descriptor tells of changes, not of messages, and sending can swallow
+            # what it would tell: whatever is there is taken each time.
+            if said or arrivals in ready:
                 self._receive()
-            self._reap()
-            self._processes.force_overdue()
-            self._say()
             if time.monotonic() - self._last_heard > SILENCE_SECONDS:
                 break
         self._end()
         return 0
 
     def _timeout_ms(self) -> int:
+        """Return how long to wait for news; force the ends that are due."""
         now = time.monotonic()
-        waits = [self._last_said + BEAT_SECONDS - now]
+        wait = self._last_said + BEAT_SECONDS - now
         if self._news_since is not None:
-            waits.append(self._news_since + GATHER_SECONDS - now)
+            wait = min(wait, self._news_since + GATHER_SECONDS - now)
         overdue = self._processes.force_overdue()
         if overdue is not None:
-            waits.append(overdue)
-        return max(0, int(min(waits) * 1000) + 1)
+            wait = min(wait, overdue)
+        return max(0, int(wait * 1000) + 1)
 
     def _receive(self) -> None:
         while True:
@@ -158,6 +163,7 @@ class Worker:
         return False
 
     def _reap(self) -> None:
+        """Take the tasks that have ended, and start the next ones on their places."""
         for ended, place in self._processes.reap():
             self._news.ended.append(ended)
             self._changed()
@@ -185,7 +191,7 @@ class Worker:
         if self._news_since is None:
             self._news_since = time.monotonic()
 
-    def _say(self) -> None:
+    def _say(self) -> bool:
         """Send the news when there is reason to: enough of it, old enough, or a place is idle."""
         news, now = self._news, time.monotonic()
         due = now - self._last_said >= BEAT_SECONDS
@@ -199,6 +205,7 @@ class Worker:
             self._socket.send(encoder.encode(news))
             self._news = Done([], [], [], [])
             self._news_since, self._last_said = None, now
+        return due
 
     def _end(self) -> None:
         """Kill what runs, at once: whoever wanted grace has asked for it before."""
