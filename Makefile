@@ -34,12 +34,13 @@ docs: $(VENV)/test.installed
 clean:
 	rm -rf $(VENV) demo site build dist .mypy_cache .ruff_cache .pytest_cache
 
-$(VENV)/demo.installed: pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
-$(VENV)/test.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/test.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,check,docs]'
 	touch $@
