@@ -106,6 +106,13 @@ def json_paths(keys: Sequence[str]) -> list[str]:
     return paths
 
 
+@compiles(sa.schema.CreateIndex, "postgresql")
+def _create_index_postgresql(element: Any, compiler: Any, **kwargs: Any) -> str:
+    text: str = compiler.visit_create_index(element, **kwargs)
+    where = element.element.info.get("where")
+    return f"{text} WHERE {where}" if where else text
+
+
 class _SqliteCompiler(SQLiteCompiler):
     """SQLite's, with hints: it alone chooses the state's index for a lease, and sorts a million."""
 

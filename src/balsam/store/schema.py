@@ -79,6 +79,14 @@ def _columns(record: type[msgspec.Struct], *without: str) -> list[sa.Column[Any]
     return [_column(f) for f in msgspec.structs.fields(record) if f.name not in without]
 
 
+def _partial_index(name: str, *columns: Any, where: str) -> sa.Index:
+    """Return an index of the rows where *where* holds, on every database (see `dialect`).
+
+    PostgreSQL's own option for it would import its dialect at every start of a command.
+    """
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), info={"where": where})
+
+
 def _words(words: tuple[str, ...]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
@@ -133,21 +141,15 @@ jobs = sa.Table(
     sa.CheckConstraint("pending_parents >= 0", name="pending_parents"),
     sa.Index(None, "state", "id"),
     sa.Index(None, "workflow", "state"),
-    sa.Index(
-        "ix_jobs_launcher_id",
-        "launcher_id",
-        sqlite_where=sa.text("launcher_id IS NOT NULL"),
-        postgresql_where=sa.text("launcher_id IS NOT NULL"),
-    ),
+    _partial_index("ix_jobs_launcher_id", "launcher_id", where="launcher_id IS NOT NULL"),
 )
-sa.Index(
+_partial_index(
     "ix_jobs_queue",
     jobs.c.priority.desc(),
     jobs.c.num_nodes.desc(),
     jobs.c.wall_time_minutes.desc(),
     jobs.c.id,
-    sqlite_where=sa.text(FREE),
-    postgresql_where=sa.text(FREE),
+    where=FREE,
 )
 
 dependencies = sa.Table(
@@ -189,11 +191,6 @@ attempts = sa.Table(
     # A lost launcher and its successor can both make an attempt of one number.
     sa.Column("launcher_id", sa.BigInteger(), primary_key=True, autoincrement=False),
     *_columns(Attempt, "job", "number", "launcher_id", "job_id"),
-    sa.Index(
-        "ix_attempts_open",
-        "launcher_id",
-        sqlite_where=sa.text("ended_at IS NULL"),
-        postgresql_where=sa.text("ended_at IS NULL"),
-    ),
+    _partial_index("ix_attempts_open", "launcher_id", where="ended_at IS NULL"),
     sqlite_with_rowid=False,
 )
