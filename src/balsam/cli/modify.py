@@ -15,6 +15,7 @@ from balsam.cli.selectors import add_selectors, query
 from balsam.cli.values import field_name, field_value
 from balsam.client.interface import Client
 from balsam.errors import InvalidInput, NotFound, UnknownField, nearest
+from balsam.model import records
 from balsam.model.app import App, split_words
 from balsam.model.query import Query, parse
 from balsam.model.states import STATES, State
@@ -122,7 +123,7 @@ def _modify_app(
 ) -> int:
     from balsam.client.checks import check_app
 
-    fields = [field.name for field in msgspec.structs.fields(App) if field.name != "id"]
+    fields = [field.name for field in records.fields(App) if field.name != "id"]
     if attribute not in fields:
         raise UnknownField(f"apps have no field {attribute!r}.{nearest(attribute, fields)}")
     if args.state or args.wf or args.tag or args.filter or args.all:

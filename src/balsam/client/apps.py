@@ -21,10 +21,11 @@ from balsam.errors import (
     nearest,
 )
 from balsam.model import app as model
+from balsam.model import records
 from balsam.model.query import Query, parse
 
 T = TypeVar("T")
-_FIELDS = tuple(field.name for field in msgspec.structs.fields(model.App))
+_FIELDS = tuple(field.name for field in records.fields(model.App))
 _EDITABLE = _FIELDS[1:]
 
 

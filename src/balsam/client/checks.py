@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from balsam.errors import CyclicDependency, InvalidInput, NotFound, UnknownField, nearest
+from balsam.model import records
 from balsam.model.app import App, split_words
 from balsam.model.graph import Kind, find_cycle
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
@@ -180,7 +181,7 @@ def check_changes(record: type[msgspec.Struct], changes: dict[str, Any]) -> dict
     InvalidInput
         A value has the wrong type or is impossible.
     """
-    fields = {field.name: field.type for field in msgspec.structs.fields(record)}
+    fields = {field.name: field.type for field in records.fields(record)}
     editable = EDITABLE if record is Job else tuple(name for name in fields if name != "id")
     checked: dict[str, Any] = {}
     for name, value in changes.items():

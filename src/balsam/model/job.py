@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from balsam.errors import InvalidInput
+from balsam.model import records
 from balsam.model.resources import Request
 from balsam.model.states import State
 
@@ -89,7 +90,7 @@ class Job(msgspec.Struct, kw_only=True):
         )
 
 
-FIELDS: dict[str, msgspec.structs.FieldInfo] = {f.name: f for f in msgspec.structs.fields(Job)}
+FIELDS: dict[str, msgspec.structs.FieldInfo] = {f.name: f for f in records.fields(Job)}
 #: Fields that are computed or kept in other tables: no column of their own.
 DERIVED = ("job_id", "workdir", "parents", "parents_failed", "parents_any")
 #: Fields that users may set and change.

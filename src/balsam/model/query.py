@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from balsam.errors import InvalidInput, UnknownField, nearest
+from balsam.model import records
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.job import DERIVED, FIELDS, Job
@@ -77,7 +78,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _columns(record: type[msgspec.Struct], without: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {f.name: f.type for f in msgspec.structs.fields(record) if f.name not in without}
+    return {f.name: f.type for f in records.fields(record) if f.name not in without}
 
 
 #: What can be filtered and ordered, for each kind of row: field name → Python type.

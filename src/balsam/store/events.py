@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from balsam.model import records
 from balsam.model.batch_job import BatchJob
 from balsam.model.identity import JobIdentity
 from balsam.model.query import Query
@@ -46,7 +46,7 @@ def fetch_attempts(connection: Connection, identity: JobIdentity, jobs: list[int
 
 
 def fetch_batch_jobs(connection: Connection, query: Query) -> list[BatchJob]:
-    names = [field.name for field in msgspec.structs.fields(BatchJob)]
+    names = [field.name for field in records.fields(BatchJob)]
     statement = (
         sa.select(*(batch_jobs.c[name] for name in names))
         .where(*select.conditions(query, "batch_jobs"))

@@ -13,6 +13,7 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 import sqlalchemy as sa
 
+from balsam.model import records
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.job import DERIVED, Job
@@ -76,7 +77,7 @@ def _text(field: msgspec.structs.FieldInfo) -> str | None:
 
 
 def _columns(record: type[msgspec.Struct], *without: str) -> list[sa.Column[Any]]:
-    return [_column(f) for f in msgspec.structs.fields(record) if f.name not in without]
+    return [_column(f) for f in records.fields(record) if f.name not in without]
 
 
 def _partial_index(name: str, *columns: Any, where: str) -> sa.Index:

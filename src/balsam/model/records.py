@@ -1,0 +1,13 @@
+"""The fields of records, looked up once: finding them evaluates every annotation."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import msgspec
+
+
+@cache
+def fields(record: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return the fields of *record* in their order."""
+    return msgspec.structs.fields(record)
