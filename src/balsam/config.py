@@ -12,11 +12,14 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from balsam.errors import AlreadyExists, InvalidInput, SiteError, UnknownField, nearest
+
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 SETTINGS_FILE = "balsam.toml"
 SUBDIRECTORIES = ("data", "log", "qsubmit", "run")
@@ -25,18 +28,18 @@ SUBDIRECTORIES = ("data", "log", "qsubmit", "run")
 class LauncherSettings(msgspec.Struct, kw_only=True):
     """How launchers behave."""
 
-    #: Seconds without a sign of life after which a launcher's jobs go to others.
-    lease_seconds: float = 60.0
+    #: Seconds without a sign of life after which a launcher's jobs go to others (5 or more).
+    lease_seconds: Annotated[float, msgspec.Meta(ge=5)] = 60.0
     #: Seconds a launcher waits for new work before it ends.
-    idle_seconds: float = 2.0
+    idle_seconds: NotNegative = 2.0
     #: Seconds between the request to stop (SIGTERM) and SIGKILL.
-    grace_seconds: float = 10.0
+    grace_seconds: NotNegative = 10.0
     #: Where the output of jobs goes: a file in each job's directory, or few shared files.
     output: Literal["directory", "stream"] = "directory"
     #: Most hooks (preprocess, postprocess) of one launcher at the same time; 0: one a core.
-    hooks: int = 0
+    hooks: Count = 0
     #: Seconds a hook may take; 0: no limit.
-    hook_seconds: float = 0.0
+    hook_seconds: NotNegative = 0.0
 
 
 class MpiSettings(msgspec.Struct, kw_only=True):
@@ -52,14 +55,14 @@ class DatabaseSettings(msgspec.Struct, kw_only=True):
     #: SQLAlchemy URL, or 'sqlite': the file balsam.db in the site.
     url: str = "sqlite"
     #: Seconds to wait for another writer before giving up.
-    busy_seconds: float = 60.0
+    busy_seconds: NotNegative = 60.0
 
 
 class LsSettings(msgspec.Struct, kw_only=True):
     """What `balsam ls` shows."""
 
     #: Most rows shown.
-    limit: int = 5000
+    limit: Count = 5000
     #: Columns shown after the standard ones.
     fields: list[str] = []
 

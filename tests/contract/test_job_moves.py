@@ -189,3 +189,28 @@ def test_delete_of_a_slice(client: LocalClient) -> None:
     add(client, *"abcde")
     assert client.delete_jobs(Query(order=("-id",), limit=2)) == 2
     assert [job.name for job in client.jobs(ALL)] == ["a", "b", "c"]
+
+
+def test_a_killed_job_is_removed_only_when_its_launcher_has_heard(
+    client: LocalClient, pilot: Pilot, clock: Clock
+) -> None:
+    (one,) = add(client, "one")
+    leased = pilot.lease()
+    pilot.start(*leased)
+    client.kill_jobs(ALL)
+    with pytest.raises(IllegalMove, match="being ended"):
+        client.delete_jobs(ALL)
+    assert states(client, [one]) == [State.USER_KILLED]
+    assert client.renew(pilot.id, 60).killed == [one]
+    pilot.report(released=[one])
+    assert client.delete_jobs(ALL) == 1
+
+
+def test_a_killed_job_of_a_launcher_that_is_gone_can_be_removed(
+    client: LocalClient, pilot: Pilot, clock: Clock
+) -> None:
+    add(client, "one")
+    pilot.start(*pilot.lease())
+    client.kill_jobs(ALL)
+    clock.now += 61
+    assert client.delete_jobs(ALL) == 1

@@ -248,3 +248,11 @@ def test_a_list_of_alike_jobs_is_checked_to_its_end() -> None:
     jobs[-1].num_nodes = -1
     with pytest.raises(InvalidInput, match="job999"):
         NewJobs(jobs)
+
+
+@pytest.mark.parametrize("field", ["args", "mpi_flags", "input_files", "stage_out_files"])
+def test_a_quotation_without_an_end_is_refused(field: str) -> None:
+    job = Job(name="x", workflow="w", application="a")
+    setattr(job, field, "a 'b")
+    with pytest.raises(InvalidInput, match=field):
+        NewJobs([job])

@@ -241,3 +241,13 @@ def test_a_broken_list_of_sites_is_no_obstacle(found: Found, balsam_home: Path) 
     config.remember_site(found.explicit, environ)
     assert config.known_sites(environ) == [found.explicit]
     assert os.listdir(balsam_home) == ["sites.json"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["lease_seconds = -1", "idle_seconds = -0.5", "grace_seconds = -3", "hooks = -1"],
+)
+def test_a_setting_out_of_bounds_is_refused(site: Path, line: str) -> None:
+    (site / "balsam.toml").write_text(f"[launcher]\n{line}\n")
+    with pytest.raises(InvalidInput, match=line.split()[0]):
+        config.load(site)

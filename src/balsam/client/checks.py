@@ -33,6 +33,8 @@ _RESOURCES = (
 )
 _SHARED = attrgetter(*_RESOURCES)
 _QUOTES = frozenset("'\"\\")
+#: Fields that are split into words when the job runs.
+_WORDS = ("args", "mpi_flags", "input_files", "stage_out_files")
 #: Texts that command lines, paths and databases take as they are.
 _TEXTS = tuple(name for name in EDITABLE if FIELDS[name].type is str)
 
@@ -129,10 +131,9 @@ def _are_storable(jobs: list[Job]) -> bool:
                 return False
         for name in JSON_FIELDS:
             msgspec.json.encode([value for value in map(attrgetter(name), jobs) if value])
-        for args in {
-            args for args in map(attrgetter("args"), jobs) if not _QUOTES.isdisjoint(args)
-        }:
-            split_words(args)
+        for name in _WORDS:
+            for text in {t for t in map(attrgetter(name), jobs) if not _QUOTES.isdisjoint(t)}:
+                split_words(text)
     except (TypeError, ValueError, RecursionError):
         return False
     return True
@@ -155,10 +156,11 @@ def _check_storable(job: Job) -> None:
             msgspec.json.encode(getattr(job, name))
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"{name} is not JSON: {error}") from error
-    try:
-        split_words(job.args)
-    except InvalidInput as error:
-        raise InvalidInput(f"args: {error}") from error
+    for name in _WORDS:
+        try:
+            split_words(getattr(job, name))
+        except InvalidInput as error:
+            raise InvalidInput(f"{name}: {error}") from error
 
 
 def check_app(app: App) -> None:

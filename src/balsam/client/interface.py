@@ -155,7 +155,8 @@ class Client(Protocol):
         Raises
         ------
         IllegalMove
-            One of the jobs is running: it must be killed first.
+            One of the jobs is running: it must be killed first, and its launcher must have
+            heard of that.
         """
 
     def add_dependency(self, parent: int, child: int, kind: Kind = Kind.OK) -> None:

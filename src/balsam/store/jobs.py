@@ -19,7 +19,7 @@ from balsam.model.states import END_STATES, LIVE_STATES, State, may_ask
 from balsam.store import dialect, moves, select
 from balsam.store.moves import Change
 from balsam.store.rows import JOB_COLUMNS, JobReader, encoded
-from balsam.store.schema import attempts, counters, dependencies, events, jobs
+from balsam.store.schema import attempts, counters, dependencies, events, jobs, launchers
 
 _PROTOTYPE: dict[str, Any] = msgspec.structs.asdict(Job())
 _BALSAMS_OWN = (
@@ -245,6 +245,17 @@ def delete(connection: Connection, query: Query, now: float) -> int:
     ).scalar()
     if running is not None:
         raise IllegalMove(f"job {running} is running; kill it before removing it")
+    # Its launcher learns of a kill from the row: without it the program would run on.
+    alive = sa.select(launchers.c.id).where(
+        launchers.c.ended_at.is_(None), launchers.c.expires_at > now
+    )
+    ending = connection.execute(
+        sa.select(jobs.c.id)
+        .where(*_selected(query), jobs.c.state == State.USER_KILLED, jobs.c.launcher_id.in_(alive))
+        .limit(1)
+    ).scalar()
+    if ending is not None:
+        raise IllegalMove(f"job {ending} is being ended by its launcher; try again in a moment")
     doomed = list(connection.execute(sa.select(jobs.c.id).where(*_selected(query))).scalars())
     # A parent that is removed before it ended no longer holds its children back.
     counts = Counter(
