@@ -226,6 +226,7 @@ def test_a_late_report_does_not_touch_the_others_of_its_launcher(
     leased = pilot.lease()
     pilot.start(*leased)
     client.kill_jobs(ALL.where(id=first))
+    pilot.report(released=[first])
     client.delete_jobs(ALL.where(id=first))
     (refusal,) = pilot.end(*leased)
     assert (refusal.job, refusal.state) == (first, "")

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from balsam.errors import IllegalMove, NotFound
 from balsam.model.graph import Kind
-from balsam.model.job import Job
+from balsam.model.job import EDITABLE, Job
 from balsam.model.query import Query
 from balsam.model.states import END_STATES, LIVE_STATES, State, may_ask
 from balsam.store import dialect, moves, select
@@ -22,20 +22,8 @@ from balsam.store.rows import JOB_COLUMNS, JobReader, encoded
 from balsam.store.schema import attempts, counters, dependencies, events, jobs, launchers
 
 _PROTOTYPE: dict[str, Any] = msgspec.structs.asdict(Job())
-_BALSAMS_OWN = (
-    "id",
-    "state",
-    "owner",
-    "created_at",
-    "updated_at",
-    "pending_parents",
-    "attempt",
-    "retries",
-    "exit_code",
-    "launcher_id",
-)
 #: Columns that an insert takes from the caller's jobs, where one differs from the default.
-_GIVEN = tuple(name for name in JOB_COLUMNS if name not in _BALSAMS_OWN)
+_GIVEN = tuple(name for name in JOB_COLUMNS if name in EDITABLE)
 
 
 def insert(

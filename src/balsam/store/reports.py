@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ class _Job:
         self.taken: list[Move] = []  #: moves that are applied
         self.updated_at: float = row.updated_at
 
-    def follow(self, path: list[Move], launcher: int, live: bool) -> None:
+    def follow(self, path: list[Move], launcher: int, live: bool, now: float) -> None:
         """Go along *path* from where the job is; moves before that were applied earlier."""
         if not live or self.holder != launcher:
             self.refused = "the lease has ended"
@@ -53,11 +53,16 @@ class _Job:
                 self.state, self.attempt = was
                 return
             self.state, self.attempt = move.to_state, move.attempt
-        self.taken, self.changed = path[start:], True
+        self.taken, self.changed, self.updated_at = path[start:], True, now
         self.retries += sum(
             m.from_state == State.RUN_ERROR and m.to_state == State.RESTART_READY
             for m in self.taken
         )
+
+    def take_end(self, attempt: Attempt) -> None:
+        """Keep the exit code of the execution that is the job's last."""
+        if attempt.number == self.attempt and attempt.ended_at:
+            self.exit_code, self.changed = attempt.exit_code, True
 
     def _can_take(self, move: Move) -> bool:
         starts = move.to_state == State.RUNNING
@@ -66,45 +71,21 @@ class _Job:
 
 def apply(connection: Connection, launcher: int, report: Report, now: float) -> list[Refusal]:
     """Apply *report* of *launcher* (see `Client.report`)."""
-    live = connection.execute(
-        sa.select(launchers.c.id).where(launchers.c.id == launcher, launchers.c.ended_at.is_(None))
-    ).first()
-    wanted = {m.job for m in report.moves} | {a.job for a in report.attempts}
-    known = _load(connection, list(wanted | set(report.released)))
-    by_job: dict[int, list[Move]] = {}
-    for move in report.moves:
-        by_job.setdefault(move.job, []).append(move)
-    lines: list[tuple[Any, ...]] = []
-    refusals: list[Refusal] = []
-    for id_, path in by_job.items():
-        job = known.get(id_)
-        if job is None:
-            refusals.append(Refusal(id_, "", "the job was removed"))
-            continue
-        job.follow(path, launcher, live is not None)
-        if job.taken:
-            job.updated_at = now
-        lines += [(m.time, id_, m.from_state, m.to_state, m.message) for m in job.taken]
-    refused = [job for job in known.values() if job.refused]
-    before = _applied_before(connection, refused)
-    for job in refused:
-        path = by_job[job.id]
-        if _event_of(path[-1]) in before:
-            continue  # the report was sent again
-        refusals.append(Refusal(job.id, job.state, job.refused))
-        if job.holder != launcher or live is None:
-            runs = {m.attempt: m for m in path if State.RUNNING in (m.from_state, m.to_state)}
-            job.late = {number for number, m in runs.items() if _event_of(m) not in before}
-    lines.sort(key=lambda line: line[0])
+    live = (
+        connection.execute(
+            sa.select(launchers.c.id).where(
+                launchers.c.id == launcher, launchers.c.ended_at.is_(None)
+            )
+        ).first()
+        is not None
+    )
+    told = {m.job for m in report.moves} | {a.job for a in report.attempts}
+    known = _load(connection, list(told | set(report.released)))
+    refusals = _take_moves(connection, known, report.moves, launcher, live, now)
     for attempt in report.attempts:
         job = known.get(attempt.job)
-        if job is None or job.holder != launcher or live is None:
-            continue
-        if job.refused:  # it was killed, say, as it started: its number is not used again
-            job.changed = job.changed or attempt.number > job.attempt
-            job.attempt = max(job.attempt, attempt.number)
-        elif attempt.number == job.attempt and attempt.ended_at:
-            job.exit_code, job.changed = attempt.exit_code, True
+        if job and not job.refused and job.holder == launcher and live:
+            job.take_end(attempt)
     for released in report.released:
         job = known.get(released)
         # A job that runs stays with its launcher: nobody else would look after it.
@@ -114,14 +95,43 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     for id_ in ended:
         known[id_].holder = None
     _save(connection, [job for job in known.values() if job.changed])
-    moves.write_events(connection, lines)
-    told = report.attempts
-    if live is None:  # what was running was ended with the launcher
-        told = [
-            a for a in told if a.ended_at or a.job not in known or a.number in known[a.job].late
-        ]
-    _save_attempts(connection, told, known, now)
+    lines = [
+        (m.time, m.job, m.from_state, m.to_state, m.message)
+        for job in known.values()
+        for m in job.taken
+    ]
+    moves.write_events(connection, sorted(lines, key=itemgetter(0)))
+    _save_attempts(connection, report.attempts, known, live, now)
     moves.apply(connection, moves.release(connection, ended), now)
+    return refusals
+
+
+def _take_moves(
+    connection: Connection,
+    known: dict[int, _Job],
+    reported: list[Move],
+    launcher: int,
+    live: bool,
+    now: float,
+) -> list[Refusal]:
+    """Bring the jobs along the moves they can take; return what is refused."""
+    paths: dict[int, list[Move]] = {}
+    for move in reported:
+        paths.setdefault(move.job, []).append(move)
+    refusals = [Refusal(id_, "", "the job was removed") for id_ in paths if id_ not in known]
+    for id_, path in paths.items():
+        if id_ in known:
+            known[id_].follow(path, launcher, live, now)
+    refused = [job for job in known.values() if job.refused]
+    before = _applied_before(connection, refused)
+    for job in refused:
+        path = paths[job.id]
+        if _event_of(path[-1]) in before:
+            continue  # the report was sent again
+        refusals.append(Refusal(job.id, job.state, job.refused))
+        if job.holder != launcher or not live:
+            runs = {m.attempt: m for m in path if State.RUNNING in (m.from_state, m.to_state)}
+            job.late = {number for number, m in runs.items() if _event_of(m) not in before}
     return refusals
 
 
@@ -169,14 +179,21 @@ def _save(connection: Connection, changed: list[_Job]) -> None:
 
 
 def _save_attempts(
-    connection: Connection, reported: list[Attempt], known: dict[int, _Job], now: float
+    connection: Connection,
+    reported: list[Attempt],
+    known: dict[int, _Job],
+    live: bool,
+    now: float,
 ) -> None:
     rows = []
     for attempt in reported:
         job = known.get(attempt.job)
         if job is None:
             continue
-        if attempt.number in job.late and attempt.outcome is not Outcome.LOST:
+        late = attempt.number in job.late
+        if not live and not late and not attempt.ended_at:
+            continue  # what was running was ended with the launcher
+        if late and attempt.outcome is not Outcome.LOST:
             result = f"{attempt.outcome}, exit code {attempt.exit_code}"
             attempt = msgspec.structs.replace(
                 attempt,
