@@ -18,6 +18,7 @@ import msgspec
 
 from balsam.errors import AlreadyExists, InvalidInput, SiteError, UnknownField, nearest
 
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -28,8 +29,8 @@ SUBDIRECTORIES = ("data", "log", "qsubmit", "run")
 class LauncherSettings(msgspec.Struct, kw_only=True):
     """How launchers behave."""
 
-    #: Seconds without a sign of life after which a launcher's jobs go to others (5 or more).
-    lease_seconds: Annotated[float, msgspec.Meta(ge=5)] = 60.0
+    #: Seconds without a sign of life after which a launcher's jobs go to others.
+    lease_seconds: Positive = 60.0
     #: Seconds a launcher waits for new work before it ends.
     idle_seconds: NotNegative = 2.0
     #: Seconds between the request to stop (SIGTERM) and SIGKILL.
