@@ -147,6 +147,13 @@ CASES = [
     ((*JOB, "--tag", "size"), 2, ["--tag", "'size'"]),
     ((*JOB, "--env", "=x"), 2, ["--env", "'=x'"]),
     ((*JOB, "--param", "n=1", "--param", "n=2"), 2, ["--param n", "twice"]),
+    # bytes that are no UTF-8
+    ((*JOB, "--args", "a\udcff"), 2, ["args", "UTF-8"]),
+    ((*JOB, "--env", "A=b\udcff"), 2, ["--env", r"'A=b\udcff'", "UTF-8"]),
+    ((*JOB, "--tag", "\udcff=b"), 2, ["--tag", r"'\udcff=b'", "UTF-8"]),
+    (("app", "--name", "new", "--executable", "x\udcff"), 2, [r"x\udcff"]),
+    (("modify", "1", "environ", "A=\udcff"), 2, ["environ", r"'A=\udcff'"]),
+    (("kill", "--name", "\udcff", "--yes"), 2, [r"'\udcff'"]),
     # cycles and wrong dependencies
     (("dep", "2", "1"), 1, ["1 → 2 → 1", "cycle"]),
     (("dep", "1", "1"), 1, ["1"]),

@@ -29,6 +29,7 @@ from balsam.errors import (
     UnknownField,
 )
 from balsam.model.states import State
+from tests.contract.pilot import Clock, Pilot
 
 
 @pytest.fixture
@@ -70,6 +71,44 @@ def test_nothing_heavy_is_imported_and_no_site_is_needed_to_import(tmp_path: Pat
         text=True,
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+HOST = """\
+import datetime, logging, os, signal, sys, threading
+started, starts = [], ("subprocess", "os.posix_spawn", "os.exec", "os.fork", "os.system")
+sys.addaudithook(lambda event, _: event.startswith(starts) and started.append(event))
+
+def own():
+    signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    zone = datetime.datetime.now().astimezone().utcoffset()
+    root = logging.getLogger()
+    hooks = sys.excepthook, threading.excepthook, sys.displayhook
+    return zone, hooks, signals, root.level, root.handlers[:], dict(os.environ), os.getcwd()
+
+before = own()
+from balsam.api import App, Job
+App.objects.create(name="x", executable="x")
+Job.objects.create(name="x", workflow="w", application="x", data={"a": 1}).kill()
+assert Job.objects.get(data__a=1).events().count() == 2
+after = own()
+assert after == before, (before, after)
+assert after[0] == datetime.timedelta(hours=-6)
+assert not started, started
+raise RuntimeError("the host's own")
+"""
+
+
+def test_a_host_program_keeps_what_is_its_own(site: Site) -> None:
+    """Faults A9, B1, B4: time zone, logging, hooks; and no batch system is asked for anything."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOST],
+        env={**os.environ, "TZ": "CST6", "BALSAM_SITE": str(site.path), "SLURM_JOB_ID": "7"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):")
+    assert done.stderr.endswith("\nRuntimeError: the host's own\n"), done.stderr
 
 
 def test_a_site_is_found_from_the_environment_and_the_directory(
@@ -213,6 +252,22 @@ def test_a_stale_object_writes_only_what_it_changed(site: Site) -> None:
     now = Job.objects.get()
     assert (now.args, now.data, now.priority) == ("new", {"x": 2}, 7)
     assert now.state == State.USER_KILLED
+
+
+def test_a_stale_object_takes_neither_lease_nor_history(site: Site) -> None:
+    """Fault A1."""
+    new()
+    failed, killed = Job.objects.get(), Job.objects.get()
+    pilot = Pilot(site.client, Clock())
+    pilot.start(*pilot.lease())
+    failed.state = State.FAILED
+    with pytest.raises(IllegalMove, match="RUNNING cannot become FAILED"):
+        failed.save()
+    killed.state = State.USER_KILLED
+    killed.save()
+    now = Job.objects.get()
+    assert (now.state, now.launcher_id, now.attempt) == (State.USER_KILLED, pilot.id, 1)
+    assert [event.to_state for event in now.events()] == ["PREPROCESSED", "RUNNING", "USER_KILLED"]
 
 
 def test_saving_without_a_change_writes_nothing(site: Site) -> None:

@@ -106,6 +106,39 @@ def test_counts_and_lists_read_an_index(plans: Plans, call: Any, index: str) -> 
     assert all(index in step for step in steps), steps
 
 
+def test_children_and_parents_are_found_by_an_index(plans: Plans) -> None:
+    """Fault A7."""
+    child = plans.client.create_jobs([Job(name="c", workflow="w", application="a", parents=[1])])
+    for query in (ALL.where(parents=1), ALL.where(children=child[0])):
+        plans.of()
+        assert len(plans.client.jobs(query, ["name"])) == 1
+        assert plans.of("jobs") == ["SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)"]
+        plans.client.jobs(query, ["name"])
+        (step,) = plans.of("dependencies")
+        assert step.startswith("SEARCH dependencies USING")
+
+
+def test_parents_cost_no_statement_each(plans: Plans) -> None:
+    """Fault A2."""
+    statements: list[str] = []
+    sa.event.listen(plans.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+
+    def cost(call: Any) -> int:
+        statements.clear()
+        call()
+        return len(statements)
+
+    def child(parents: int) -> None:
+        given = Job(name="c", workflow="w", application="a", parents=[*range(1, parents + 1)])
+        plans.client.create_jobs([given])
+
+    assert cost(lambda: child(10)) == cost(lambda: child(40)) > 0
+    (last,) = plans.client.create_jobs([Job(name="last", workflow="w", application="a")])
+    depend = plans.client.add_dependency
+    depend(2, last)  # which makes it wait
+    assert len({cost(lambda p=parent: depend(p, last)) for parent in range(3, 51)}) == 1
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -206,13 +206,18 @@ def test_one_illegal_move_and_none_of_the_job_is_applied(client: LocalClient, pi
 
 
 def test_a_deleted_job_is_told_and_leaves_no_trace(client: LocalClient, pilot: Pilot) -> None:
-    leased = leased_one(client, pilot)
-    client.delete_jobs(ALL)
-    moves = pilot.path(leased, S.RUNNING)
-    (refusal,) = pilot.report(moves=moves, attempts=[pilot.attempt(leased, Outcome.RUNNING)])
-    assert (refusal.job, refusal.state) == (leased.id, "")
-    assert client.events(ALL) == []
-    assert client.attempts([leased.id or 0]) == []
+    """Fault S7: what is told of others in the same report is applied."""
+    kept, gone = add(client, "kept", "gone")
+    leased = pilot.lease()
+    client.delete_jobs(ALL.where(id=gone))
+    moves = [move for one in reversed(leased) for move in pilot.path(one, S.RUNNING, S.RUN_ERROR)]
+    attempts = [pilot.attempt(one, Outcome.ERROR) for one in reversed(leased)]
+    refused = pilot.report(moves=moves, attempts=attempts)
+    assert {(refusal.job, refusal.state) for refusal in refused} == {(gone, "")}
+    assert {event.job for event in client.events(ALL)} == {kept}
+    assert client.attempts([gone]) == []
+    assert states(client, [kept]) == [S.RUN_ERROR]
+    assert [attempt.outcome for attempt in client.attempts([kept])] == [Outcome.ERROR]
 
 
 # kills ------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def test_hooks_run_once_around_the_job_with_the_whole_environment(
 def test_a_hook_that_fails_fails_its_job_with_the_reason(
     campaign: Campaign, run: Run, command: str, reason: str
 ) -> None:
+    """Fault L9: the event has the end of its output, its log has all."""
     for which in ("preprocess", "postprocess"):
         campaign.app(which, "/bin/true", **{which: command})
     before, after = campaign.job("preprocess"), campaign.job("postprocess")
@@ -67,6 +68,8 @@ def test_a_hook_that_fails_fails_its_job_with_the_reason(
     assert f"postprocess: {reason}" in campaign.message(after, S.FAILED)
     if "seq" in command:
         assert campaign.message(after, S.FAILED).endswith("\n99\n100")
+        whole = [str(i) for i in range(1, 101)]
+        assert log(campaign, after, "postprocess").splitlines()[1:] == whole
     assert campaign.state(good) == S.JOB_FINISHED
 
 

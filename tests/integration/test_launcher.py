@@ -119,6 +119,15 @@ def test_jobs_that_cannot_start_fail_with_the_reason_and_the_launcher_goes_on(
     assert campaign.state(good) == S.JOB_FINISHED
 
 
+def test_a_path_that_is_no_utf8_is_told(campaign: Campaign, run: Run) -> None:
+    """Fault L1: neither the worker nor the launcher dies of what it has to tell."""
+    campaign.app("unknown", "no-such-program")
+    job, good = campaign.job("unknown"), campaign.job("true")
+    run(env={"PATH": os.environ["PATH"] + os.fsdecode(b":/no/such\xff")})
+    assert "is not found in PATH" in campaign.message(job, S.FAILED)
+    assert campaign.state(good) == S.JOB_FINISHED
+
+
 def test_a_job_too_big_for_the_machine_is_left_alone_and_told(campaign: Campaign, run: Run) -> None:
     """Fault L7: it does not keep the launcher waiting."""
     big = campaign.job("true", threads_per_rank=4000)

@@ -380,6 +380,23 @@ def test_tasks_that_run_at_the_same_time_write_to_files_of_their_own(
         assert mine == "".join(f"{one.argv[3]} {i}\n" for i in range(1, 6))
 
 
+def test_what_has_ended_holds_no_descriptor(processes: Processes, directory: str) -> None:
+    """Fault L5."""
+    kinds: tuple[dict[str, Any], ...] = (
+        {},
+        {"output": ""},
+        {"header": "# hook\n", "output": "hook.log"},
+    )
+    held = []
+    for _ in range(4):
+        for fields in kinds:
+            run(processes, shell(directory, "exit 1", **fields))
+        with pytest.raises(CannotStart):
+            processes.start(task(directory, "/no/such/program"), PLACE)
+        held.append(len(os.listdir("/proc/self/fd")))
+    assert held[1:] == held[:1] * 3
+
+
 def test_psutil_sees_the_end(processes: Processes, directory: str) -> None:
     """What ended was reaped: there is no zombie."""
     started, _ = run(processes, shell(directory, "exit 0"))

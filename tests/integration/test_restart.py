@@ -75,16 +75,20 @@ def test_the_time_limit_ends_what_runs(campaign: Campaign, run: Run) -> None:
 def test_a_job_that_saves_itself_in_its_time_of_grace_is_done(
     campaign: Campaign, start: Start
 ) -> None:
+    """Fault L5: each of those that run has it, not only the first."""
     campaign.app(
-        "saves", "#\ntrap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+        "saves",
+        "#\ntrap 'sleep 0.3; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
     )
-    job = campaign.job("saves")
+    jobs = campaign.jobs("saves", "a", "b", "c", node_packing_count=3)
     launcher = start()
-    campaign.wait_for_output(job, "ready")
+    for job in jobs:
+        campaign.wait_for_output(job, "ready")
     launcher.process.terminate()
     launcher.wait()
-    assert campaign.state(job) == S.JOB_FINISHED
-    assert campaign.output(job).endswith("saved\n")
+    for job in jobs:
+        assert campaign.state(job) == S.JOB_FINISHED
+        assert campaign.output(job).endswith("saved\n")
 
 
 def test_a_second_signal_does_not_wait_for_the_grace(campaign: Campaign, start: Start) -> None:

@@ -48,17 +48,47 @@ def test_files_of_parents_are_linked_and_urls_copied(
     assert f"out.txt_{ids[1][:8]}" in note
 
 
+def test_names_of_files_are_never_syntax(campaign: Campaign, run: Run, tmp_path: Path) -> None:
+    """Fault D: neither a second colon, nor a blank, nor what a shell would take for a command."""
+    source, target = tmp_path / "a:b; touch 'c\" $(id)", tmp_path / "out:1 & :2"
+    source.write_text("whole")
+    job = campaign.job(
+        "true",
+        stage_in_url=f"local:{source}",
+        stage_out_url=f"local:{target}",
+        stage_out_files="a:*",
+    )
+    run()
+    assert campaign.state(job) == S.JOB_FINISHED, campaign.tell(job)
+    assert [path.name for path in target.iterdir()] == [source.name]
+    assert (target / source.name).read_text() == "whole"
+
+
+def test_names_of_files_need_not_be_utf8(campaign: Campaign, run: Run, tmp_path: Path) -> None:
+    """Fault L1: the launcher does not die of what it has to tell of them."""
+    campaign.app("make", "#\necho made > $(printf 'odd\\377')")
+    parent = campaign.job("make")
+    job = campaign.job(
+        "true",
+        parents=[parent],
+        input_files="odd*",
+        stage_out_url=str(tmp_path / "out"),
+        stage_out_files="odd*",
+    )
+    run()
+    assert campaign.state(job) == S.JOB_FINISHED, campaign.tell(job)
+    assert campaign.message(job, S.STAGED_IN) == "linked odd?"
+    assert os.listdir(os.fsencode(tmp_path / "out")) == [b"odd\xff"]
+
+
 def test_what_cannot_be_moved_fails_its_job_and_no_other(
     campaign: Campaign, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     campaign.app("remove", "#\ntouch wanted; rm -r $PWD")
-    unclosed = {"input_files": "it's", "parents": [campaign.job("true")]}
     jobs = {
         campaign.job("true", stage_in_url=f"local:{tmp_path}/none*"): "nothing matches",
-        campaign.job("true", **unclosed): "No closing quotation",
         campaign.job("true", stage_out_url="/x", stage_out_files="none*"): "matches 'none*'",
-        campaign.job("true", stage_out_url="/x", stage_out_files="a 'b"): "No closing quotation",
         campaign.job(
             "true", stage_out_url=str(tmp_path / "file"), stage_out_files="*.out"
         ): "staging out",

@@ -105,6 +105,18 @@ def test_a_file_that_cannot_be_taken_is_named_on_one_line(site: Path, text: str)
     assert "\n" not in str(caught.value)
 
 
+def test_files_that_lack_settings_stay_as_they_are(site: Path, balsam_home: Path) -> None:
+    """Fault B2: an upgrade, which knows more settings, overwrites nobody's."""
+    text = "# mine\n[ls]\nlimit = 10\n"
+    write(balsam_home, text)
+    (site / "balsam.toml").write_text(text)
+    assert config.load(site).ls.limit == config.load(None).ls.limit == 10
+    assert len(config.explain(site)) == len(config.known_keys()) > 5
+    for file in (balsam_home / "settings.toml", site / "balsam.toml"):
+        assert file.read_text() == text
+    assert [file.name for file in balsam_home.iterdir()] == ["settings.toml"]
+
+
 def test_a_file_that_is_no_text_is_told(site: Path) -> None:
     (site / "balsam.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInput, match=r"balsam\.toml"):

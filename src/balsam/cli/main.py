@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from balsam import __version__
-from balsam.errors import BalsamError, nearest
+from balsam.errors import BalsamError, InvalidInput, nearest
 
 #: The module of each verb, in the order of the help. It has `add_commands(subparsers)`. Only
 #: the module of the verb at hand is imported: the start of a command is time that users wait.
@@ -150,6 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BalsamError as error:
         print(f"balsam: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except UnicodeEncodeError as error:
+        what = error.object[max(0, error.start - 20) : error.end + 20]
+        print(f"balsam: error: {what!r} cannot be written as {error.encoding}", file=sys.stderr)
+        return InvalidInput.exit_code
     except BrokenPipeError:
         # What is still in the buffer must not raise again when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

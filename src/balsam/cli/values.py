@@ -34,7 +34,7 @@ def pair(text: str, option: str) -> tuple[str, str]:
     Raises
     ------
     InvalidInput
-        There is no ``=`` or nothing before it.
+        There is no ``=`` or nothing before it, or a character that cannot be kept.
     """
     key, equals, value = text.partition("=")
     key = key.strip()
@@ -42,6 +42,10 @@ def pair(text: str, option: str) -> tuple[str, str]:
         raise InvalidInput(f"{option} takes NAME=VALUE, not {text!r}")
     if "\0" in text:
         raise InvalidInput(f"{option} {key}: the value contains a NUL character; leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{option} {text!r} is not UTF-8") from error
     return key, value
 
 

@@ -236,7 +236,8 @@ class Driver:
 
     def _check_worker(self, poller: zmq.Poller, now: float) -> None:
         """Take the loss of the worker: its jobs run again on a new one."""
-        assert self._worker is not None
+        if self._worker is None:  # given up
+            return
         silent = time.monotonic() - self._worker_heard > SILENCE_SECONDS
         if self._worker.poll() is None:
             if not silent:
@@ -252,6 +253,7 @@ class Driver:
         self._planner.worker_lost(self._worker_name, f"worker on {self._node.host} died", now)
         if self._worker_starts >= WORKER_STARTS:
             self._planner.stop(f"the worker died {WORKER_STARTS} times")
+            self._worker = None
             return
         self._start_worker(poller)
 

@@ -153,7 +153,9 @@ class Worker:
             try:
                 started = self._processes.start(task, place)
             except CannotStart as reason:
-                ended = Ended(task.id, 0, time.time(), 1, 0.0, 0.0, 0, str(reason))
+                # A directory of the launcher's PATH, which it may show, need not be UTF-8.
+                text = str(reason).encode(errors="replace").decode()
+                ended = Ended(task.id, 0, time.time(), 1, 0.0, 0.0, 0, text)
                 self._news.ended.append(ended)
                 self._changed()
             else:

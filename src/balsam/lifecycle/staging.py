@@ -44,7 +44,7 @@ def stage_in(job: Job, parents: list[Job]) -> str:
         raise CannotStart(f"staging in failed: {error}") from error
     notes = [f"copied {' '.join(copied)}"] if copied else []
     notes += [f"linked {' '.join(linked)}"] if linked else []
-    return "; ".join(notes)
+    return _readable("; ".join(notes))
 
 
 def _link_inputs(job: Job, parents: list[Job], workdir: Path) -> list[str]:
@@ -102,7 +102,7 @@ def stage_out(job: Job) -> str:
             _copy(Path(job.workdir, name), target / Path(name).name)
     except OSError as error:
         raise CannotStart(f"staging out to {target} failed: {error}") from error
-    return f"copied {' '.join(names)} to {target}"
+    return _readable(f"copied {' '.join(names)} to {target}")
 
 
 def _matches(job: Job) -> Iterator[str]:
@@ -111,6 +111,11 @@ def _matches(job: Job) -> Iterator[str]:
         if not found:
             raise CannotStart(f"stage_out_files: nothing in {job.workdir} matches {pattern!r}")
         yield from found
+
+
+def _readable(names: str) -> str:
+    """Return *names* of files as text for an event: those that are no UTF-8 with '?' in them."""
+    return names.encode(errors="replace").decode()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -295,6 +295,17 @@ def test_an_error_is_retried_as_often_as_wanted_and_never_by_itself() -> None:
     assert {j.state for j in world.database.jobs.values()} == {S.FAILED}
 
 
+def test_a_retry_gives_its_cores_back() -> None:
+    """Fault S3: a job that needs the whole node runs after many that failed."""
+    wanted = [*jobs(8, max_retries=5), job(100, threads_per_rank=NODE.cores, priority=-1)]
+    world = World(1, NODE, wanted, APPS)
+    world.behaviour = lambda job, attempt: (1.0, int(job.id != 100))
+    world.run()
+    world.check()
+    assert outcomes(world, 8) == [Outcome.ERROR] * 6
+    assert outcomes(world, 100) == [Outcome.DONE]
+
+
 def test_time_over_is_no_retry() -> None:
     world = World(1, NODE, [job(1, max_retries=1)], APPS, ends_at=60.0, grace_seconds=5.0)
     world.behaviour = lambda job, attempt: (3600.0, 0)
