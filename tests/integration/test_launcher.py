@@ -67,6 +67,15 @@ def test_running_is_recorded_when_the_program_starts(campaign: Campaign, start: 
     assert (attempt.started_at, attempt.ended_at) == (running, done)
 
 
+def test_run_times_are_those_of_the_programs(campaign: Campaign, run: Run) -> None:
+    """Fault S8: what looked for ends once a second added that to each of them."""
+    jobs = campaign.jobs("true", *(f"j{i}" for i in range(60)), memory_mib=memory_mib())
+    run()
+    attempts = [attempt for job in jobs for attempt in campaign.attempts(job)]
+    assert len(attempts) == 60
+    assert sum((a.ended_at or 0) - (a.started_at or 0) for a in attempts) < 30
+
+
 # jobs that cannot start -----------------------------------------------------------------
 
 
