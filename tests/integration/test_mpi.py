@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from balsam.errors import InvalidInput
 from balsam.model.query import Query
 from balsam.model.states import State
 from tests.integration.conftest import BIN, Campaign, Run, Start, is_running, wait_until
@@ -93,14 +94,11 @@ def test_without_mpi_the_job_fails_and_others_run(campaign: Campaign, run: Run) 
     assert campaign.state(good) == S.JOB_FINISHED
 
 
-@pytest.mark.usefixtures("mpi")
-def test_flags_that_cannot_be_split_fail_their_job(campaign: Campaign, run: Run) -> None:
+def test_flags_that_cannot_be_split_are_refused_before_the_job_runs(campaign: Campaign) -> None:
     job = campaign.job("true", ranks_per_node=2)
-    good = campaign.job("true", "good")
-    campaign.client.update_jobs(Query().where(id=job), {"mpi_flags": "-x 'a"})
-    run()
-    assert "mpi_flags: cannot split" in campaign.message(job, S.FAILED)
-    assert campaign.state(good) == S.JOB_FINISHED
+    with pytest.raises(InvalidInput, match="mpi_flags: cannot split"):
+        campaign.client.update_jobs(Query().where(id=job), {"mpi_flags": "-x 'a"})
+    assert campaign.get(job).mpi_flags == ""
 
 
 def test_a_start_command_that_is_not_known_is_told_before_anything_runs(
