@@ -83,3 +83,12 @@ def test_failed_jobs_run_again_after_the_cause_is_gone(balsam: Balsam, tmp_path:
     (job,) = jobs(balsam)
     assert (job["state"], job["attempt"]) == ("JOB_FINISHED", 2)
     assert Path(job["workdir"], "c.out").read_text().endswith("here")
+
+
+def test_the_node_options_of_0x_scripts_are_taken(balsam: Balsam) -> None:
+    first = ("launcher", "--consume-all", "--job-mode=serial", "--idle-seconds=0")
+    done = balsam(*first, "--limit-nodes=1", "--offset-nodes=0")
+    assert done.returncode == 0, done.stderr
+    refused = balsam(*first, "--offset-nodes=2")
+    assert refused.returncode == 2
+    assert "--offset-nodes is 2" in refused.stderr

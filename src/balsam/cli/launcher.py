@@ -33,6 +33,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "--num-nodes", "--limit-nodes", type=int, default=1, metavar="N", help="nodes to use (1)"
     )
     parser.add_argument(
+        "--offset-nodes", type=int, default=0, metavar="N", help="nodes to leave out first (0)"
+    )
+    parser.add_argument(
         "--num-transition-threads", type=int, metavar="N", help="accepted; hooks run as jobs do"
     )
     parser.add_argument("--persistent", action="store_true", help="wait for new jobs for ever")
@@ -62,6 +65,8 @@ def run(args: Namespace) -> int:
         raise InvalidInput(f"--gpus-per-node is {args.gpus_per_node}; give 0 or more")
     if args.num_nodes != 1:
         raise InvalidInput(f"--num-nodes is {args.num_nodes}; this launcher runs on one node")
+    if args.offset_nodes != 0:
+        raise InvalidInput(f"--offset-nodes is {args.offset_nodes}; this launcher runs on one node")
     owner = args.owner or user_name()
     request = LauncherRequest(
         workflow_filter=args.wf_filter or "",
