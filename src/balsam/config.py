@@ -208,17 +208,21 @@ def is_site(path: Path) -> bool:
 
 
 def known_sites(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """Return the sites that this user made or used, as far as they still exist."""
+    """Return the sites that this user made or used, as far as they still exist.
+
+    One site, reached by different paths (symbolic links), is there once.
+    """
     try:
         paths = json.loads((home(environ) / "sites.json").read_text())
     except (FileNotFoundError, ValueError):
         return []
-    return [Path(path) for path in paths if is_site(Path(path))]
+    return list(dict.fromkeys(Path(path).resolve() for path in paths if is_site(Path(path))))
 
 
 def remember_site(path: Path, environ: Mapping[str, str] = os.environ) -> None:
     """Add *path* to the user's known sites."""
     sites = known_sites(environ)
+    path = path.resolve()
     if path in sites:
         return
     directory = home(environ)
@@ -249,9 +253,9 @@ def find_site(
         ("BALSAM_DB_PATH", environ.get("BALSAM_DB_PATH")),
     ):
         if value:
-            path = Path(value).expanduser().absolute()
+            path = Path(value).expanduser().resolve()
             return path if is_site(path) else _known_site(value, name, environ)
-    start = (directory or Path.cwd()).absolute()
+    start = (directory or Path.cwd()).resolve()
     for path in (start, *start.parents):
         if is_site(path):
             return path

@@ -193,6 +193,31 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(bare_balsam, tmp_path):
     assert bare_balsam("which", "--name", "./new", env=env).stdout == f"{tmp_path}/new\n"
 
 
+def test_init_refuses_an_empty_path(bare_balsam, tmp_path):
+    """What `balsam init $UNSET` in quotes comes to is no wish for a site right here."""
+    done = bare_balsam("init", "")
+    assert done.returncode == 2
+    assert "PATH is empty" in done.stderr
+    assert not (tmp_path / "balsam.toml").exists()
+
+
+def test_init_quotes_a_name_with_blanks(bare_balsam):
+    assert "`source balsamactivate 'my site'`" in bare_balsam("init", "my site").stdout
+
+
+def test_a_site_behind_a_symbolic_link_is_one_site(bare_balsam, tmp_path):
+    """Home directories of many systems are links; activating by name must go on working."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    site = tmp_path / "real" / "alloys"
+    assert bare_balsam("init", "link/alloys").returncode == 0
+    for path in (site, "link/alloys", "real/../link/alloys"):
+        assert bare_balsam("ls", "--site", path).returncode == 0
+    assert bare_balsam("ls", cwd=tmp_path / "link" / "alloys").returncode == 0
+    assert bare_balsam("which", "--list").stdout == f"{site}\n"
+    assert bare_balsam("which", "--name", "alloys").stdout == f"{site}\n"
+
+
 # which -----------------------------------------------------------------------------------
 
 
@@ -298,3 +323,38 @@ def test_sites_are_remembered_beside_each_other(environ, bare_balsam, tmp_path):
     listed = json.loads(bare_balsam("which", "--list", "--json").stdout)
     assert listed == [str(tmp_path / f"s{n}") for n in range(4)]
     assert sorted(os.listdir(environ["BALSAM_HOME"])) == ["sites.json"]
+
+
+# output without a place ------------------------------------------------------------------
+
+
+def test_a_full_disk_behind_the_output_is_one_line(environ, site):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            ["balsam", "ls", "--site", site],
+            env=environ,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "balsam: error: cannot write: No space left on device\n"
+
+
+def test_closed_output_is_no_error(environ, site):
+    done = subprocess.run(
+        ["sh", "-c", 'balsam ls --site "$0" >&-', site], env=environ, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_names_are_shown_where_the_locale_lacks_their_characters(bare_balsam, site):
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    at = ("--site", site)
+    assert bare_balsam("app", *at, "--name", "say", "--exec", "echo").returncode == 0
+    job = ("job", *at, "--workflow", "w", "--app", "say", "--yes")
+    assert bare_balsam(*job, "--name", "caf\u00e9").returncode == 0
+    assert "caf\\xe9" in bare_balsam("ls", *at, env=ascii_only).stdout
+    (shown,) = json.loads(bare_balsam("ls", *at, "--json", env=ascii_only).stdout)
+    assert shown["name"] == "caf\u00e9"
+    assert bare_balsam("ls", "--help", env=ascii_only).returncode == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -138,9 +140,10 @@ def build_parser(words: Sequence[str] = ()) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; usage errors leave by `SystemExit`."""
     words = sys.argv[1:] if argv is None else argv
-    parser = build_parser(words)
-    args = parser.parse_args(words)
+    _accept_any_text()
     try:
+        parser = build_parser(words)
+        args = parser.parse_args(words)
         if args.run is None:
             parser.print_help()
             code = 0
@@ -158,9 +161,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is still in the buffer must not raise again when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # As above: what is left in the buffer finds no room at exit, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"balsam: error: cannot write: {error.strerror}", file=sys.stderr)
+        return BalsamError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     return int(code)
+
+
+def _accept_any_text() -> None:
+    """Have characters that the locale lacks shown as escapes, and output without a place dropped.
+
+    Names, arguments and outputs of jobs are UTF-8, whatever the terminal is.
+    """
+    if sys.stdout is None:  # closed: `balsam … >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process is)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -89,7 +90,9 @@ def attempt_record(attempt: Attempt) -> dict[str, Any]:
 
 
 def print_json(value: Any) -> None:
-    """Print *value* as JSON; an iterable of records goes out one a line, in constant memory."""
+    """Print *value* as JSON, in UTF-8; an iterable goes out a record a line, in constant memory."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict):
         write = sys.stdout.write
         separator = "[\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,13 @@ def run_init(args: argparse.Namespace) -> int:
 
     if args.site is not None:
         raise InvalidInput("init takes the new site's PATH; leave out --site")
-    path = Path(args.path).absolute()
+    if not args.path:
+        raise InvalidInput("PATH is empty; name the new site's directory ('.' for this one)")
+    path = Path(args.path).resolve()
     create_site(path)
     remember(path)
     print(f"Made the Balsam site {path}")
-    print(f"Use `source balsamactivate {_shortest_name(path)}` to begin working.")
+    print(f"Use `source balsamactivate {shlex.quote(_shortest_name(path))}` to begin working.")
     return 0
 
 

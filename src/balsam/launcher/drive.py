@@ -83,7 +83,8 @@ class Driver:
         self._lease_seconds = lease_seconds
         self._say = say
         log = client.path / "log" / f"launcher_{self._id}.log"
-        self._log = open(log, "a", buffering=1 << 16)  # noqa: SIM115 (closed in `_close`)
+        # Closed in `_close`.
+        self._log = open(log, "a", buffering=1 << 16, encoding="utf-8")  # noqa: SIM115
         self._journal = Journal(journal_path(client.path, self._id))
         self._links = Links(str(client.path / "stream" / str(self._id)))
         self._clerk = Clerk(self.note)
