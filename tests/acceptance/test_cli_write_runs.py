@@ -92,3 +92,15 @@ def test_the_node_options_of_0x_scripts_are_taken(balsam: Balsam) -> None:
     refused = balsam(*first, "--offset-nodes=2")
     assert refused.returncode == 2
     assert "--offset-nodes is 2" in refused.stderr
+
+
+def test_names_that_the_launchers_locale_lacks_are_run(balsam: Balsam) -> None:
+    """One such job used to end every worker, and with them the launcher."""
+    assert balsam("app", "--name", "say", "--exec", "echo").returncode == 0
+    job = ("job", "--name", "caf\u00e9\u2192", "--workflow", "w", "--app", "say", "--yes")
+    assert balsam(*job, "--args", "\u2192").returncode == 0
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = balsam("launcher", "--consume-all", "--idle-seconds=0", env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert balsam("show", 1, "--field", "state").stdout == "JOB_FINISHED\n"
+    assert balsam("logs", 1).stdout == "\u2192\n"

@@ -66,7 +66,8 @@ class Links:
             stream_prefix=f"{self._stream_directory}/{name}",
         )
         process = Popen(
-            [sys.executable, "-m", "balsam.launcher.worker"],
+            # UTF-8, whatever the locale: names of jobs and their arguments are.
+            [sys.executable, "-X", "utf8", "-m", "balsam.launcher.worker"],
             stdin=PIPE,
             stderr=errors,
             env=os.environ | environ,
