@@ -262,3 +262,18 @@ def test_a_kill_before_the_start_is_told_to_the_launcher(client: LocalClient, pi
     (refusal,) = pilot.start(leased)
     assert refusal.state == "USER_KILLED"
     assert states(client, [leased.id or 0]) == [S.USER_KILLED]
+
+
+def test_a_job_killed_as_it_started_does_not_use_its_number_again(
+    client: LocalClient, pilot: Pilot
+) -> None:
+    """Its start was not recorded yet; the execution is, and the next one is the second."""
+    (one,) = add(client, "one")
+    leased = pilot.lease()
+    client.kill_jobs(ALL)
+    assert len(pilot.start(*leased)) == 1
+    pilot.report(released=[one])
+    assert job(client, one).attempt == 1
+    client.rerun_jobs(ALL)
+    pilot.start(*pilot.lease())
+    assert [a.number for a in client.attempts([one])] == [1, 2]

@@ -61,7 +61,10 @@ class _Job:
 
     def take_end(self, attempt: Attempt) -> None:
         """Keep the exit code of the execution that is the job's last."""
-        if attempt.number == self.attempt and attempt.ended_at:
+        if self.refused:  # it was killed, say, as it started: its number is not used again
+            self.changed = self.changed or attempt.number > self.attempt
+            self.attempt = max(self.attempt, attempt.number)
+        elif attempt.number == self.attempt and attempt.ended_at:
             self.exit_code, self.changed = attempt.exit_code, True
 
     def _can_take(self, move: Move) -> bool:
@@ -84,7 +87,7 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     refusals = _take_moves(connection, known, report.moves, launcher, live, now)
     for attempt in report.attempts:
         job = known.get(attempt.job)
-        if job and not job.refused and job.holder == launcher and live:
+        if job and job.holder == launcher and live:
             job.take_end(attempt)
     for released in report.released:
         job = known.get(released)
