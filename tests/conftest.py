@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import postgres
+
 #: Seconds that processes get to end by themselves after a test.
 PATIENCE = 10.0
 
@@ -22,6 +24,22 @@ def balsam_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("BALSAM_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server for this test process."""
+    server = postgres.Server(postgres.require())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
+    """The URL of a new, empty database."""
+    url = postgres_server.new_database()
+    yield url
+    postgres_server.drop_database(url)
 
 
 @pytest.fixture(autouse=True)

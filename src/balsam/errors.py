@@ -17,6 +17,9 @@
     ├── NeedsAnswer           a question with nobody there to answer it
     └── StoreError            the database
         ├── StoreBusy         locked by somebody else: trying again helps
+        │   └── StoreConflict two writers were in each other's way: trying again helps
+        ├── StoreAway         its server cannot be reached: trying again helps once it is back
+        ├── StoreUncertain    the connection ended before we heard whether a change was made
         ├── StoreFull         no space left: trying again helps after making room
         ├── StoreUnreadable   not a database, damaged, or not permitted
         └── StoreVersion      made by another version of Balsam
@@ -98,6 +101,20 @@ class StoreBusy(StoreError):
     """The database is locked by another process."""
 
     retryable = True
+
+
+class StoreConflict(StoreBusy):
+    """The change was undone for the sake of another writer's."""
+
+
+class StoreAway(StoreError):
+    """The database server cannot be reached."""
+
+    retryable = True
+
+
+class StoreUncertain(StoreError):
+    """The connection ended before the server said whether the change was made."""
 
 
 class StoreFull(StoreError):

@@ -14,15 +14,24 @@ from balsam.model.app import App
 from tests.contract.calls import fill
 from tests.contract.pilot import Clock, Pilot
 
-#: `database.url` settings: what runs on one runs on all.
-DATABASES = ["sqlite"]
+#: What runs on one runs on all.
+DATABASES = ["sqlite", "postgresql"]
 
 
 @pytest.fixture(params=DATABASES)
-def site(request: pytest.FixtureRequest, tmp_path: Path, balsam_home: Path) -> Path:
+def database(request: pytest.FixtureRequest) -> str:
+    """The setting `database.url` of a new site, for each database system."""
+    if request.param == "sqlite":
+        return "sqlite"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def site(database: str, tmp_path: Path, balsam_home: Path) -> Path:
     """A new site."""
     balsam_home.mkdir()
-    (balsam_home / "settings.toml").write_text(f'[database]\nurl = "{request.param}"\n')
+    (balsam_home / "settings.toml").write_text(f'[database]\nurl = "{database}"\n')
     path = tmp_path / "site"
     create_site(path)
     return path

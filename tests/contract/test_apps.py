@@ -11,6 +11,7 @@ from balsam.client.local import LocalClient
 from balsam.errors import AlreadyExists, InvalidInput, UnknownField
 from balsam.model.app import App
 from balsam.model.query import ALL, Query, parse
+from balsam.model.retry import parse_rules
 from balsam.model.states import State
 from tests.contract.pilot import Pilot, add, request, states
 
@@ -26,6 +27,7 @@ FULL = App(
     preprocess="prepare --now",
     postprocess="/opt/my tools/x",
     envscript="~/env.sh",
+    retry=parse_rules("exit=137: memory*2; any: max=3, delay=10"),
 )
 
 

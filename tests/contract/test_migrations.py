@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -19,12 +20,13 @@ import balsam.store
 from balsam.client.connect import create_site, open_client
 from balsam.client.local import LocalClient
 from balsam.errors import AlreadyExists, BalsamError, SiteError, StoreUnreadable, StoreVersion
+from balsam.model.app import App
 from balsam.model.graph import Kind
 from balsam.model.query import ALL, Query, parse
 from balsam.model.states import STATES, State
 from balsam.store import schema
 from balsam.store.engine import MIGRATIONS
-from tests.contract.pilot import Pilot, add, request
+from tests.contract.pilot import Clock, Pilot, add, request
 
 STORE = Path(balsam.store.__file__).parent
 
@@ -39,11 +41,16 @@ def tables_and_indexes(file: Path) -> dict[str, str]:
     return {name: _normal(sql) for name, sql in found.items()}
 
 
+#: A comma between two columns, not one inside parentheses.
+BETWEEN_COLUMNS = re.compile(r",(?![^(]*\))")
+
+
 def _normal(sql: str) -> str:
-    """Sort the lines of a table: only their order differs between two ways to make it."""
+    """Sort the columns of a table: only their order differs between two ways to make it."""
     head, _, body = sql.partition("(")
-    lines = [re.sub(r"\s+", " ", line).strip(" ,") for line in body.splitlines()]
-    return re.sub(r"\s+", " ", head) + "\n".join(sorted(filter(None, lines)))
+    body, _, rest = body.rpartition(")")
+    columns = [" ".join(column.split()) for column in BETWEEN_COLUMNS.split(body)]
+    return "\n".join([" ".join(head.split()), *sorted(columns), " ".join(rest.split())])
 
 
 def test_migrations_give_the_declared_schema(site: Path, tmp_path: Path) -> None:
@@ -82,6 +89,61 @@ def test_each_site_has_a_key_of_its_own(tmp_path: Path) -> None:
         keys.add(client.identity.uuid(1))
         client.close()
     assert len(keys) == 2
+
+
+# from one version to the next -------------------------------------------------------
+
+
+def migrate(file: Path, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = sa.create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def test_a_site_of_the_first_version_is_upgraded_with_its_jobs(site: Path) -> None:
+    (site / "balsam.db").unlink()
+    migrate(site / "balsam.db", "0001")
+    connection = sqlite3.connect(site / "balsam.db")
+    connection.executescript(
+        """
+        INSERT INTO meta VALUES ('key', '00112233445566778899aabbccddeeff');
+        INSERT INTO counters VALUES ('job', 2);
+        INSERT INTO apps (id, name, executable) VALUES (1, 'a', '/bin/true');
+        INSERT INTO launchers (id, host, pid) VALUES (1, 'h', 2);
+        INSERT INTO jobs (id, name, workflow, application, state, retries, memory_mib, tags)
+            VALUES (1, 'one', 'w', 'a', 'RESTART_READY', 2, 64, '{"k": "v"}'),
+                   (2, 'two', 'w', 'a', 'JOB_FINISHED', 0, 0, '{}');
+        """
+    )
+    rows = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'").fetchall()
+    with pytest.raises(StoreVersion, match="older"):
+        open_client(site)
+    migrate(site / "balsam.db", "head")
+    after = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'").fetchall()
+    assert after == rows, "the table was copied"
+    connection.close()
+    client = open_client(site)
+    one, two = client.jobs(ALL)
+    assert (one.name, one.state, one.retries, one.memory_mib) == ("one", "RESTART_READY", 2, 64)
+    assert one.tags == {"k": "v"}
+    assert two.state is State.JOB_FINISHED
+    for job in (one, two):
+        assert (job.retry, job.retry_at, job.timeouts, job.crashes) == ([], None, 0, 0)
+    assert client.apps(ALL) == [App(id=1, name="a", executable="/bin/true")]
+    assert [info.id for info in client.launchers()] == [1]
+    pilot = Pilot(client, Clock())
+    assert [leased.id for leased in pilot.lease()] == [1]
+    client.close()
+
+
+def test_an_upgraded_database_equals_a_new_one(site: Path, tmp_path: Path) -> None:
+    migrate(tmp_path / "old.db", "0001")
+    migrate(tmp_path / "old.db", "head")
+    assert tables_and_indexes(tmp_path / "old.db") == tables_and_indexes(site / "balsam.db")
 
 
 # constraints ------------------------------------------------------------------------

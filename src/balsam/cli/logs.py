@@ -20,7 +20,7 @@ from balsam.errors import NotFound, SiteError
 from balsam.model.job import Job
 from balsam.model.query import Query
 from balsam.model.states import END_STATES
-from balsam.model.wire import Attempt, Outcome
+from balsam.model.wire import Attempt, Outcome, Topic
 
 #: Files grow without telling: while following, look this often (seconds).
 LOOK = 0.2
@@ -94,7 +94,7 @@ def run_logs(args: argparse.Namespace) -> int:
     with open_site(args) as client:
         job = one_job(client, args.job)
         if args.follow:
-            with closing(client.watch()) as watch:
+            with closing(client.watch(Topic.ENDS)) as watch:
                 _follow_job(client, watch, job, args.attempt, args.tail)
             return 0
         source = _source(client, job, args.attempt)

@@ -18,6 +18,7 @@ from balsam.client.interface import Client
 from balsam.errors import NotFound
 from balsam.model.query import Query, parse
 from balsam.model.states import END_STATES, STATES, State
+from balsam.model.wire import Topic
 
 #: The rate is that of the last minute, or of so many of the site's last events.
 RATE_SECONDS = 60.0
@@ -177,7 +178,7 @@ def run_progress(args: argparse.Namespace) -> int:
 
 def _follow(client: Client, selected: Query, *, every: bool = False) -> Iterator[Progress]:
     """Yield the progress whenever it changed (or *every* second), last when all have ended."""
-    with closing(client.watch()) as watch:
+    with closing(client.watch(Topic.ENDS)) as watch:
         shown: Progress | None = None
         while True:
             watch.clear()
@@ -249,7 +250,7 @@ def _live(client: Client, selected: Query) -> None:
 def run_wait(args: argparse.Namespace) -> int:
     """Wait until jobs have ended, and tell whether they ended well."""
     until = None if args.timeout is None else time.monotonic() + args.timeout
-    with open_site(args) as client, closing(client.watch()) as watch:
+    with open_site(args) as client, closing(client.watch(Topic.ENDS)) as watch:
         selected = query(args, client)
         while True:
             watch.clear()

@@ -232,8 +232,10 @@ def _terminable() -> Iterator[None]:
 
 def _watch(client: Client, launcher: subprocess.Popen[bytes]) -> None:
     """Show progress until *launcher* has ended."""
+    from balsam.model.wire import Topic
+
     show = _bar if sys.stdout.isatty() else _lines
-    with closing(client.watch()) as watch:
+    with closing(client.watch(Topic.ENDS)) as watch:
 
         def changes() -> Iterator[None]:
             while launcher.poll() is None:

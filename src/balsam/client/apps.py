@@ -23,6 +23,7 @@ from balsam.errors import (
 from balsam.model import app as model
 from balsam.model import records
 from balsam.model.query import Query, parse
+from balsam.model.retry import rules_of
 
 T = TypeVar("T")
 _FIELDS = tuple(field.name for field in records.fields(model.App))
@@ -80,7 +81,7 @@ class Apps(QuerySet[T]):
         """Set fields of all these apps; return how many. They hold from the next job on."""
         check_names(changes)
         client = self.site.client
-        return client.update_apps(self._resolved(client), _texts(changes))
+        return client.update_apps(self._resolved(client), _values(changes))
 
     def delete(self) -> int:
         """Remove these apps; return how many. Their jobs stay, and fail when they are to run."""
@@ -125,8 +126,8 @@ class App(model.App, kw_only=True, dict=True, eq=False):
         """
         site = self.site
         if self.id is None:
-            texts = _texts({name: getattr(self, name) for name in _EDITABLE})
-            self._take(site.client.add_app(msgspec.convert(texts, model.App)))
+            values = _values({name: getattr(self, name) for name in _EDITABLE})
+            self._take(site.client.add_app(msgspec.convert(values, model.App)))
             self._remember(site)
             return
         if "_stored" not in self.__dict__:
@@ -135,7 +136,7 @@ class App(model.App, kw_only=True, dict=True, eq=False):
         check_names(wanted)
         changes = {n: getattr(self, n) for n in wanted if getattr(self, n) != self._stored[n]}
         if changes:
-            changes = _texts(changes)
+            changes = _values(changes)
             if not site.client.update_apps(self._me, changes):
                 raise self.DoesNotExist(f"there is no app {self.name!r}; it was removed")
             self._stored.update(changes)
@@ -195,15 +196,18 @@ def check_names(names: Iterable[str]) -> None:
             raise UnknownField(f"an app has no field {name!r}.{nearest(name, list(_EDITABLE))}")
 
 
-def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return *fields* as texts: None is the empty one, paths are taken."""
-    texts = {}
+def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *fields* as the store takes them: rules, and texts: None is the empty one."""
+    values: dict[str, Any] = {}
     for name, value in fields.items():
+        if name == "retry":
+            values[name] = rules_of(value)
+            continue
         text = "" if value is None else os.fspath(value) if _is_path(value) else value
         if not isinstance(text, str):
             raise InvalidInput(f"{name} takes a text, not {value!r}")
-        texts[name] = text
-    return texts
+        values[name] = text
+    return values
 
 
 def _is_path(value: object) -> bool:

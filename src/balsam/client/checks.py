@@ -14,6 +14,7 @@ from balsam.model.app import App, split_words
 from balsam.model.graph import Kind, find_cycle
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
 from balsam.model.query import JSON_FIELDS
+from balsam.model.retry import rules_of
 from balsam.model.states import State
 
 _KINDS = (("parents", Kind.OK), ("parents_failed", Kind.FAIL), ("parents_any", Kind.ANY))
@@ -64,6 +65,8 @@ class NewJobs:
         seen: set[tuple[Any, ...]] = set()
         for job, shared in zip(jobs, map(_SHARED, jobs), strict=True):
             name = job.name
+            if job.retry:
+                _check_retry(job)
             plain = (
                 name.isascii() and name.isprintable() and "/" not in name and 2 < len(name) < 200
             )
@@ -121,6 +124,13 @@ class NewJobs:
             )
 
 
+def _check_retry(job: Job) -> None:
+    try:
+        job.retry = rules_of(job.retry)
+    except InvalidInput as error:
+        raise InvalidInput(f"job {job.name!r}: {error}") from error
+
+
 def _are_storable(jobs: list[Job]) -> bool:
     """Tell, at little cost for many jobs, whether each would pass `_check_storable`."""
     try:
@@ -171,6 +181,7 @@ def check_app(app: App) -> None:
         raise InvalidInput(f"app {app.name!r} has no executable; give the command to run")
     for command in (app.executable, app.preprocess, app.postprocess):
         split_words(command)
+    rules_of(app.retry)
 
 
 def check_changes(record: type[msgspec.Struct], changes: dict[str, Any]) -> dict[str, Any]:
@@ -193,6 +204,9 @@ def check_changes(record: type[msgspec.Struct], changes: dict[str, Any]) -> dict
         if name not in editable or name in ("parents", "parents_failed", "parents_any"):
             hint = "use `balsam dep`" if name in FIELDS and "parent" in name else "Balsam sets it"
             raise InvalidInput(f"{name} cannot be changed; {hint}")
+        if name == "retry":
+            checked[name] = rules_of(value)
+            continue
         try:
             checked[name] = msgspec.convert(value, fields[name], strict=True)
         except msgspec.ValidationError as error:

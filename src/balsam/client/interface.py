@@ -27,6 +27,7 @@ from balsam.model.wire import (
     Refusal,
     Renewal,
     Report,
+    Topic,
 )
 
 
@@ -226,5 +227,5 @@ class Client(Protocol):
         """
 
     # changes ------------------------------------------------------------------------
-    def watch(self) -> Watch:
-        """Return a watch that wakes on what others do: new work, kills, ends."""
+    def watch(self, topic: Topic) -> Watch:
+        """Return a watch that wakes on what others do about *topic*."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from balsam.client.checks import NewJobs, check_app, check_changes
+from balsam.client.interface import Watch
 from balsam.config import Settings, user_name
 from balsam.errors import InvalidInput
 from balsam.model.app import App
@@ -29,9 +29,10 @@ from balsam.model.wire import (
     Refusal,
     Renewal,
     Report,
+    Topic,
 )
 from balsam.store import apps, events, graph, jobs, launchers, reports
-from balsam.store.bell import Bell, ring
+from balsam.store.database import Connection
 from balsam.store.engine import Store
 from balsam.store.rows import JobReader
 
@@ -42,19 +43,19 @@ class LocalClient:
     Parameters
     ----------
     clock
-        Gives the time of events, in seconds since the epoch.
+        Gives the time of events, in seconds since the epoch; by default the database's.
     """
 
     def __init__(
-        self, path: Path, settings: Settings, clock: Callable[[], float] = time.time
+        self, path: Path, settings: Settings, clock: Callable[[], float] | None = None
     ) -> None:
         self.path = path
-        self._clock = clock
-        self._store = Store(database_url(path, settings), str(path), settings.database.busy_seconds)
+        self._store = Store(
+            database_url(path, settings), str(path), path / "run", settings.database.busy_seconds
+        )
+        self._clock = clock or self._store.now
         self.identity = JobIdentity(self._store.key)
         self._reader = JobReader(self.identity, str(path / "data"))
-        self._bells = path / "run"
-        self._own_bells: set[str] = set()
 
     def close(self) -> None:
         self._store.close()
@@ -62,39 +63,38 @@ class LocalClient:
     # apps
     def add_app(self, app: App) -> App:
         check_app(app)
-        with self._store.writing() as connection:
-            return apps.insert(connection, app)
+        return self._store.write(lambda connection: apps.insert(connection, app))
 
     def apps(self, query: Query = ALL) -> list[App]:
-        with self._store.reading() as connection:
-            return apps.fetch(connection, query)
+        return self._store.read(lambda connection: apps.fetch(connection, query))
 
     def update_apps(self, query: Query, changes: dict[str, Any]) -> int:
         checked = check_changes(App, changes)
-        with self._store.writing() as connection:
-            return apps.update(connection, query, checked)
+        return self._store.write(lambda connection: apps.update(connection, query, checked))
 
     def delete_apps(self, query: Query) -> int:
-        with self._store.writing() as connection:
-            return apps.delete(connection, query)
+        return self._store.write(lambda connection: apps.delete(connection, query))
 
     # jobs
     def create_jobs(self, new: list[Job]) -> list[int]:
         checked = NewJobs(new)
         if not new:
             return []
-        with self._store.writing() as connection:
+        first = self._store.reserve_job_ids(len(new))
+
+        def insert(connection: Connection) -> None:
             hooks = apps.names_and_hooks(connection, checked.applications)
             checked.check_apps(hooks, lambda: apps.all_names(connection))
             jobs.require(connection, checked.outside_parents)
             preparing = {name for name, hook in hooks.items() if hook}
-            ids = jobs.insert(connection, new, checked.edges, preparing, user_name(), self._clock())
-        self._ring()
-        return list(ids)
+            owner, now = user_name(), self._clock()
+            jobs.insert(connection, first, new, checked.edges, preparing, owner, now)
+
+        self._store.write(insert, _everybody)
+        return list(range(first, first + len(new)))
 
     def jobs(self, query: Query = ALL, fields: Iterable[str] | None = None) -> list[Job]:
-        with self._store.reading() as connection:
-            return jobs.fetch(connection, self._reader, query, fields)
+        return self._store.read(lambda connection: jobs.fetch(connection, self._reader, query, fields))
 
     def iterate_jobs(
         self, query: Query = ALL, fields: Iterable[str] | None = None, page: int = 2000
@@ -103,74 +103,65 @@ class LocalClient:
         return _by_pages(query, page, lambda part: self.jobs(part, fields))
 
     def count_jobs(self, query: Query = ALL) -> int:
-        with self._store.reading() as connection:
-            return jobs.count(connection, query)
+        return self._store.read(lambda connection: jobs.count(connection, query))
 
     def state_counts(self, query: Query = ALL) -> dict[State, int]:
-        with self._store.reading() as connection:
-            return jobs.state_counts(connection, query)
+        return self._store.read(lambda connection: jobs.state_counts(connection, query))
 
     def workflow_counts(self, query: Query = ALL) -> dict[str, dict[State, int]]:
-        with self._store.reading() as connection:
-            return jobs.workflow_counts(connection, query)
+        return self._store.read(lambda connection: jobs.workflow_counts(connection, query))
 
     def update_jobs(self, query: Query, changes: dict[str, Any]) -> int:
         checked = check_changes(Job, changes)
-        with self._store.writing() as connection:
+
+        def update(connection: Connection) -> int:
             if "application" in checked:
                 NewJobs([]).check_apps(
                     apps.names_and_hooks(connection, {checked["application"]}),
                     lambda: apps.all_names(connection),
                     {checked["application"]},
                 )
-            touched = jobs.update(connection, query, checked)
-        self._ring()
-        return touched
+            return jobs.update(connection, query, checked)
+
+        return self._store.write(update, _everybody)
 
     def move_jobs(self, query: Query, state: State, message: str = "") -> int:
-        with self._store.writing() as connection:
-            moved = jobs.move(connection, query, state, message, self._clock())
-        self._ring()
-        return moved
+        return self._store.write(
+            lambda connection: jobs.move(connection, query, state, message, self._clock()), _everybody
+        )
 
     def rerun_jobs(self, query: Query) -> int:
-        with self._store.writing() as connection:
-            moved = jobs.rerun(connection, query, self._clock())
-        self._ring()
-        return moved
+        return self._store.write(
+            lambda connection: jobs.rerun(connection, query, self._clock()), _everybody
+        )
 
     def kill_jobs(self, query: Query, *, recursive: bool = False) -> list[int]:
-        with self._store.writing() as connection:
-            killed = jobs.kill(connection, query, recursive, self._clock())
-        self._ring()
-        return killed
+        return self._store.write(
+            lambda connection: jobs.kill(connection, query, recursive, self._clock()), _everybody
+        )
 
     def delete_jobs(self, query: Query) -> int:
-        with self._store.writing() as connection:
-            removed = jobs.delete(connection, query, self._clock())
-        self._ring()
-        return removed
+        return self._store.write(
+            lambda connection: jobs.delete(connection, query, self._clock()), _everybody
+        )
 
     def add_dependency(self, parent: int, child: int, kind: Kind = Kind.OK) -> None:
-        with self._store.writing() as connection:
-            graph.add(connection, parent, child, kind, self._clock())
-        self._ring()
+        self._store.write(
+            lambda connection: graph.add(connection, parent, child, kind, self._clock()), _everybody
+        )
 
     def dependencies(self, ids: list[int]) -> list[tuple[int, int, Kind]]:
-        with self._store.reading() as connection:
-            return graph.around(connection, ids)
+        return self._store.read(lambda connection: graph.around(connection, ids))
 
     # history
     def events(self, query: Query = ALL) -> list[Event]:
-        with self._store.reading() as connection:
-            return events.fetch(connection, self.identity, query)
+        return self._store.read(lambda connection: events.fetch(connection, self.identity, query))
 
     def iterate_events(self, query: Query = ALL, page: int = 5000) -> Iterator[Event]:
         return _by_pages(query, page, self.events)
 
     def attempts(self, jobs: list[int]) -> list[Attempt]:
-        with self._store.reading() as connection:
-            return events.fetch_attempts(connection, self.identity, jobs)
+        return self._store.read(lambda connection: events.fetch_attempts(connection, self.identity, jobs))
 
     def iterate_attempts(self, query: Query = ALL, page: int = 5000) -> Iterator[Attempt]:
         ids: list[int] = []
@@ -183,56 +174,57 @@ class LocalClient:
             yield from self.attempts(ids)
 
     def batch_jobs(self, query: Query = ALL) -> list[BatchJob]:
-        with self._store.reading() as connection:
-            return events.fetch_batch_jobs(connection, query)
+        return self._store.read(lambda connection: events.fetch_batch_jobs(connection, query))
 
     # launchers
     def register_launcher(self, info: LauncherInfo, lease_seconds: float) -> int:
         now = self._clock()
-        with self._store.writing() as connection:
-            return launchers.register(connection, info, now, now + lease_seconds)
+        return self._store.write(
+            lambda connection: launchers.register(connection, info, now, now + lease_seconds)
+        )
 
     def launchers(self, *, live: bool = True) -> list[LauncherInfo]:
-        with self._store.reading() as connection:
-            return launchers.fetch(connection, live)
+        return self._store.read(lambda connection: launchers.fetch(connection, live))
 
     def lease(self, launcher_id: int, request: LeaseRequest) -> Lease:
-        with self._store.writing() as connection:
-            return launchers.lease(connection, self._reader, launcher_id, request)
+        return self._store.write(
+            lambda connection: launchers.lease(connection, self._reader, launcher_id, request)
+        )
 
     def report(self, launcher_id: int, report: Report) -> list[Refusal]:
-        with self._store.writing() as connection:
-            refusals = reports.apply(connection, launcher_id, report, self._clock())
-        if report.moves or report.released:
-            self._ring()
-        return refusals
+        applied = self._store.write(
+            lambda connection: reports.apply(connection, launcher_id, report, self._clock()),
+            lambda applied: applied.topics,
+        )
+        return applied.refusals
 
     def renew(self, launcher_id: int, lease_seconds: float) -> Renewal:
-        with self._store.writing() as connection:
-            return launchers.renew(connection, launcher_id, self._clock() + lease_seconds)
+        return self._store.write(
+            lambda connection: launchers.renew(
+                connection, launcher_id, self._clock() + lease_seconds
+            )
+        )
 
     def outlook(self, launcher_id: int, request: LeaseRequest) -> Outlook:
-        with self._store.reading() as connection:
-            return launchers.outlook(connection, launcher_id, request)
+        return self._store.read(lambda connection: launchers.outlook(connection, launcher_id, request))
 
     def retire_launcher(self, launcher_id: int, message: str, *, lost: bool = False) -> int:
-        with self._store.writing() as connection:
-            held = launchers.retire(connection, launcher_id, message, lost, self._clock())
-        self._ring()
-        return held
+        return self._store.write(
+            lambda connection: launchers.retire(
+                connection, launcher_id, message, lost, self._clock()
+            ),
+            _everybody,
+        )
 
     def expired_launchers(self) -> list[LauncherInfo]:
-        with self._store.reading() as connection:
-            return launchers.expired(connection, self._clock())
+        return self._store.read(lambda connection: launchers.expired(connection, self._clock()))
 
-    def watch(self) -> Bell:
-        bell = Bell(self._bells)
-        self._own_bells.add(bell.name)
-        return bell
+    def watch(self, topic: Topic) -> Watch:
+        return self._store.watch(topic)
 
-    def _ring(self) -> None:
-        """Wake all who watch the site, but not this client: it knows what it did."""
-        ring(self._bells, self._own_bells)
+
+def _everybody(_result: Any) -> tuple[Topic, ...]:
+    return tuple(Topic)
 
 
 def database_url(path: Path, settings: Settings) -> str:

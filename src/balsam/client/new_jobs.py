@@ -15,6 +15,7 @@ from balsam.client.interface import Client
 from balsam.errors import BalsamError, InvalidInput, NotFound, UnknownField, nearest
 from balsam.model.app import App
 from balsam.model.job import EDITABLE, FIELDS, Job
+from balsam.model.retry import rules_of
 
 #: Jobs of one transaction.
 BATCH = 20_000
@@ -160,7 +161,7 @@ def checked(name: str, value: Any) -> Any:
     """Return *value* as field *name* of a job takes it.
 
     None stands for the default; paths, apps and numbers of other libraries become text and
-    numbers; numbers in `tags` and `environ` become text.
+    numbers; numbers in `tags` and `environ` become text; `retry` also takes rules as text.
 
     Raises
     ------
@@ -170,6 +171,8 @@ def checked(name: str, value: Any) -> Any:
     kind = FIELDS[name].type
     if value is None and name != "data":
         return getattr(_DEFAULTS, name)
+    if name == "retry":
+        return rules_of(value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     elif isinstance(value, App):

@@ -33,7 +33,7 @@ from balsam.model.job import Job
 from balsam.model.query import Query
 from balsam.model.resources import NodeResources
 from balsam.model.states import State
-from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report
+from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report, Topic
 
 #: The database hears news when they are this old, or this many.
 FLUSH_SECONDS, FLUSH_MOVES = 0.25, 2500
@@ -90,7 +90,7 @@ class Driver:
         self._clerk = Clerk(self.note)
         self._stagers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="staging")
         self._staging: list[Future[tuple[int, str, str]]] = []
-        self._watch = client.watch()
+        self._watch = client.watch(Topic.WORK)
         self._pending = Report(moves=[], attempts=[], released=[])
         self._pending_attempts: dict[tuple[int, int], Attempt] = {}
         self._pending_since: float | None = None

@@ -14,6 +14,7 @@ from os.path import expanduser
 import msgspec
 
 from balsam.errors import CannotStart, InvalidInput
+from balsam.model.retry import Rule
 
 _PARAMETER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _NEEDS_SHLEX = frozenset("'\"\\")
@@ -29,6 +30,7 @@ class App(msgspec.Struct, kw_only=True):
     preprocess: str = ""  #: command run in the job's directory before its first run
     postprocess: str = ""  #: command run after the run (also as error and timeout handler)
     envscript: str = ""  #: bash file sourced before the command
+    retry: list[Rule] = []  #: what follows when a run fails (see model/retry.py)
 
 
 def split_words(command: str) -> list[str]:

@@ -10,6 +10,7 @@ import msgspec
 from balsam.errors import InvalidInput
 from balsam.model import records
 from balsam.model.resources import Request
+from balsam.model.retry import Rule
 from balsam.model.states import State
 
 #: Longest name in bytes: the directory name (name, '_', 8 digits) must fit 255.
@@ -58,6 +59,7 @@ class Job(msgspec.Struct, kw_only=True):
     post_timeout_handler: bool = False
     auto_timeout_retry: bool = True
     max_retries: int = 0
+    retry: list[Rule] = []  #: rules, tried before the app's (see model/retry.py)
     # dependencies: ids of parents that must finish, fail, or just end
     parents: list[int] = []
     parents_failed: list[int] = []
@@ -70,6 +72,9 @@ class Job(msgspec.Struct, kw_only=True):
     pending_parents: int = 0
     attempt: int = 0  #: executions so far
     retries: int = 0  #: of these, charged against max_retries
+    timeouts: int = 0  #: of these, ended because the launcher's time was over
+    crashes: int = 0  #: of these, lost with their worker or launcher
+    retry_at: float | None = None  #: not run again before this time
     exit_code: int | None = None  #: of the last attempt; minus the signal's number
     launcher_id: int | None = None  #: who holds the lease
     batch_job_id: int | None = None
@@ -108,6 +113,9 @@ EDITABLE = tuple(
         "pending_parents",
         "attempt",
         "retries",
+        "timeouts",
+        "crashes",
+        "retry_at",
         "exit_code",
         "launcher_id",
         "batch_job_id",

@@ -14,6 +14,13 @@ from balsam.model.job import Job
 from balsam.model.states import State
 
 
+class Topic(StrEnum):
+    """What a waiting process can be woken for."""
+
+    WORK = "work"  #: there may be something for launchers: jobs to lease, kills
+    ENDS = "ends"  #: jobs have ended
+
+
 class Outcome(StrEnum):
     """How an attempt went."""
 

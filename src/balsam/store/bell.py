@@ -1,7 +1,7 @@
 """Waking waiting processes on this machine when something changed.
 
-Every watcher binds a datagram socket in the site's `run` directory; whoever changes
-something sends each of them one byte after the commit. Nothing depends on a bell being
+Every watcher binds a datagram socket, named for its topic, in the site's `run` directory;
+whoever changes something sends each of them one byte after the commit. Nothing depends on a bell being
 heard: watchers also look by themselves, only later.
 """
 
@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+
+from balsam.model.wire import Topic
 
 _SUFFIX = ".bell"
 _serial = count()
@@ -32,9 +34,9 @@ def _short_path(directory: Path) -> Iterator[str]:
 class Bell:
     """A watch that wakes when `ring` is called for the same directory on this machine."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, topic: Topic) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
-        self._path = directory / f"{os.getpid()}-{next(_serial)}{_SUFFIX}"
+        self._path = directory / f"{os.getpid()}-{next(_serial)}.{topic}{_SUFFIX}"
         self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         with _short_path(directory) as short:
@@ -65,13 +67,14 @@ class Bell:
         self._path.unlink(missing_ok=True)
 
 
-def ring(directory: Path, but: Iterable[str] = ()) -> None:
-    """Wake every bell in *directory* *but* those named; remove those whose process is gone.
+def ring(directory: Path, topics: Collection[Topic], but: Iterable[str] = ()) -> None:
+    """Wake every bell for *topics* *but* those named; remove those whose process is gone.
 
     Never fails: what is told of has happened already.
     """
+    suffixes = tuple(f".{topic}{_SUFFIX}" for topic in topics)
     try:
-        names = {name for name in os.listdir(directory) if name.endswith(_SUFFIX)}.difference(but)
+        names = {name for name in os.listdir(directory) if name.endswith(suffixes)}.difference(but)
         if names:
             _send(directory, names)
     except OSError:

@@ -1,24 +1,44 @@
-"""All that differs between database systems. Nothing else in the store is SQL of one system."""
+"""What differs between database systems: expressions, and statements on many rows.
+
+How each is opened, and what its errors mean, stands in `sqlite` and `postgres`. Nothing else
+in the store is SQL of one system.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from balsam.errors import InvalidInput, StoreBusy, StoreError, StoreFull, StoreUnreadable
+from balsam.errors import InvalidInput
+
+Rows = list[tuple[Any, ...]]
 
 # expressions ------------------------------------------------------------------------
 
 
+class _Integers(sa.types.TypeDecorator[Any]):
+    """A list of integers as one parameter: an array, or JSON where there is no such thing."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(sa.ARRAY(sa.BigInteger()))  # type: ignore[arg-type]
+        return dialect.type_descriptor(sa.Text())
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return value if dialect.name == "postgresql" else msgspec.json.encode(value).decode()
+
+
 class integers_in(sa.sql.functions.GenericFunction[int]):
-    """``integers_in(text)``: the integers of a JSON array, as rows."""
+    """``integers_in(list)``: the integers of a list, as rows."""
 
     inherit_cache = True
 
@@ -28,12 +48,17 @@ def _integers_in_sqlite(element: Any, compiler: SQLCompiler, **kwargs: Any) -> s
     return f"(SELECT value FROM json_each({compiler.process(element.clauses, **kwargs)}))"
 
 
+@compiles(integers_in, "postgresql")
+def _integers_in_postgresql(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"(SELECT unnest({compiler.process(element.clauses, **kwargs)}))"
+
+
 def among(column: Any, ids: Sequence[int]) -> sa.ColumnElement[bool]:
     """Return ``column IN ids`` with one bound parameter, however many ids there are."""
     # An operator, not a boolean function: SQLAlchemy compares those with 1, and then SQLite
     # uses no index.
     term: sa.ColumnElement[bool] = column.bool_op("IN")(
-        integers_in(msgspec.json.encode(list(ids)).decode())
+        integers_in(sa.literal(list(ids), _Integers()))
     )
     return term
 
@@ -50,10 +75,26 @@ def _has_text_sqlite(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
     return f"(instr({compiler.process(element.clauses, **kwargs)}) > 0)"
 
 
-class json_value(sa.sql.functions.GenericFunction[Any]):
-    """``json_value(column, path)``: the scalar at *path*, NULL when absent."""
+@compiles(has_text, "postgresql")
+def _has_text_postgresql(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"(strpos({compiler.process(element.clauses, **kwargs)}) > 0)"
 
+
+class json_text(sa.sql.functions.GenericFunction[str]):
+    """``json_text(column)``: the JSON of *column* as it was stored."""
+
+    type = sa.Text()
     inherit_cache = True
+
+
+@compiles(json_text, "sqlite")
+def _json_text_sqlite(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return compiler.process(element.clauses, **kwargs)
+
+
+@compiles(json_text, "postgresql")
+def _json_text_postgresql(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"({compiler.process(element.clauses, **kwargs)}::text)"
 
 
 class json_kind(sa.sql.functions.GenericFunction[str]):
@@ -63,7 +104,22 @@ class json_kind(sa.sql.functions.GenericFunction[str]):
     inherit_cache = True
 
 
-@compiles(json_value, "sqlite")
+class json_number(sa.sql.functions.GenericFunction[float]):
+    """``json_number(column, path)``: the number at *path*, NULL when there is none."""
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+class json_string(sa.sql.functions.GenericFunction[str]):
+    """``json_string(column, path)``: the text at *path*, NULL when there is none."""
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+@compiles(json_number, "sqlite")
+@compiles(json_string, "sqlite")
 def _json_value_sqlite(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
     return f"json_extract({compiler.process(element.clauses, **kwargs)})"
 
@@ -77,16 +133,50 @@ def _json_kind_sqlite(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str
     )
 
 
-def value_at(column: Any, keys: Sequence[str]) -> sa.ColumnElement[Any]:
-    """Return the scalar that *keys* lead to in *column*, NULL when absent (see `json_paths`)."""
-    values = [json_value(column, path) for path in json_paths(keys)]
-    return values[0] if len(values) == 1 else sa.func.coalesce(*values)
+def _json_at(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    column, path = (compiler.process(clause, **kwargs) for clause in element.clauses)
+    # strict: a path does not look into the elements of an array by itself.
+    where = f"CAST('strict ' || {path} AS jsonpath)"
+    return f"jsonb_path_query_first({column}::jsonb, {where}, '{{}}', true)"
+
+
+@compiles(json_kind, "postgresql")
+def _json_kind_postgresql(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    found = _json_at(element, compiler, **kwargs)
+    kind = f"jsonb_typeof({found})"
+    return f"(CASE {kind} WHEN 'boolean' THEN {found}::text ELSE {kind} END)"
+
+
+@compiles(json_number, "postgresql")
+def _json_number_postgresql(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    found = _json_at(element, compiler, **kwargs)
+    return f"(CASE jsonb_typeof({found}) WHEN 'number' THEN {found}::numeric END)"
+
+
+@compiles(json_string, "postgresql")
+def _json_string_postgresql(element: Any, compiler: SQLCompiler, **kwargs: Any) -> str:
+    found = _json_at(element, compiler, **kwargs)
+    return f"(CASE jsonb_typeof({found}) WHEN 'string' THEN {found} #>> '{{}}' END)"
 
 
 def kind_at(column: Any, keys: Sequence[str]) -> sa.ColumnElement[str]:
     """Return the kind of what *keys* lead to in *column* (see `json_kind`)."""
-    kinds = [json_kind(column, path) for path in json_paths(keys)]
-    return kinds[0] if len(kinds) == 1 else sa.func.coalesce(*kinds)
+    return _first_of(json_kind, column, keys)
+
+
+def number_at(column: Any, keys: Sequence[str]) -> sa.ColumnElement[float]:
+    """Return the number that *keys* lead to in *column*, NULL when there is none."""
+    return _first_of(json_number, column, keys)
+
+
+def string_at(column: Any, keys: Sequence[str]) -> sa.ColumnElement[str]:
+    """Return the text that *keys* lead to in *column*, NULL when there is none."""
+    return _first_of(json_string, column, keys)
+
+
+def _first_of(function: Callable[..., Any], column: Any, keys: Sequence[str]) -> Any:
+    found = [function(column, sa.literal(path)) for path in json_paths(keys)]
+    return found[0] if len(found) == 1 else sa.func.coalesce(*found)
 
 
 def json_paths(keys: Sequence[str]) -> list[str]:
@@ -113,128 +203,102 @@ def _create_index_postgresql(element: Any, compiler: Any, **kwargs: Any) -> str:
     return f"{text} WHERE {where}" if where else text
 
 
-class _SqliteCompiler(SQLiteCompiler):
-    """SQLite's, with hints: it alone chooses the state's index for a lease, and sorts a million."""
-
-    def get_from_hint_text(self, table: sa.FromClause, text: str | None) -> str | None:
-        return text
-
-
 def using_index(statement: sa.Select[Any], table: sa.Table, index: str) -> sa.Select[Any]:
     """Have *statement* read *table* by *index*, where the database would not by itself."""
     return statement.with_hint(table, f"INDEXED BY {index}", "sqlite")
 
 
-# connections ------------------------------------------------------------------------
-
-
-def open_sqlite(url: URL, busy_seconds: float) -> Engine:
-    """Return an engine whose writers take the write lock at once (`BEGIN IMMEDIATE`).
-
-    A reader that later wrote would have to upgrade its lock, which SQLite refuses at once
-    when another writer was faster; hence readers and writers are told apart at the start.
-    """
-    engine = sa.create_engine(
-        url,
-        connect_args={"timeout": busy_seconds, "check_same_thread": False},
-        json_serializer=lambda value: msgspec.json.encode(value).decode(),
-        json_deserializer=msgspec.json.decode,
-        pool_size=1,
-        max_overflow=2,
-    )
-
-    engine.dialect.statement_compiler = _SqliteCompiler
-
-    @sa.event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA cache_size = -65536")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writer = connection.get_execution_options().get("balsam_writer", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
-
-    return engine
-
-
-def prepare_new(engine: Engine) -> None:
-    """Set what a database keeps for good, before its tables are made."""
-    if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            raw: Any = connection.connection.driver_connection
-            raw.execute("COMMIT") if raw.in_transaction else None
-            raw.execute("PRAGMA journal_mode = WAL")
-
-
-def open_engine(url: str, busy_seconds: float) -> Engine:
-    """Open the database at *url*.
-
-    Raises
-    ------
-    StoreError
-        The database system is not supported.
-    """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return open_sqlite(parsed, busy_seconds)
-    raise StoreError(f"database {parsed.get_backend_name()!r} is not supported; use sqlite")
-
-
-# statements ---------------------------------------------------------------------------
+# statements on many rows --------------------------------------------------------------
 
 
 def insert_rows(
-    connection: Connection, table: sa.Table, columns: Sequence[str], rows: list[tuple[Any, ...]]
+    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Rows
 ) -> None:
     """Insert many *rows* of plain driver values (JSON already encoded) as fast as it goes."""
     if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        from balsam.store import postgres
+
+        postgres.copy_rows(connection, table, columns, rows)
         return
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", rows)
 
 
 def upsert_rows(
-    connection: Connection,
-    table: sa.Table,
-    columns: Sequence[str],
-    rows: list[tuple[Any, ...]],
+    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Rows
 ) -> None:
-    """Insert *rows*, replacing the other columns of rows whose primary key is there."""
-    if not rows:
-        return
+    """Insert *rows*, replacing the other columns of rows whose primary key is there.
+
+    Of several *rows* with one key the last stays.
+    """
     keys = [column.name for column in table.primary_key]
-    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     changes = ", ".join(f"{c} = excluded.{c}" for c in columns if c not in keys)
-    connection.exec_driver_sql(
-        f"INSERT INTO {table.name} ({names}) VALUES ({marks})"
-        f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}",
-        rows,
-    )
+    what = f"INSERT INTO {table.name} ({', '.join(columns)})"
+    clash = f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
+    marks = ", ".join("?" * len(columns))
+    if connection.dialect.name == "postgresql":
+        at = [columns.index(key) for key in keys]
+        rows = list({tuple(row[i] for i in at): row for row in rows}.values())
+        _with_arrays(connection, table, columns, rows, lambda new: f"{what} SELECT * {new} {clash}")
+    elif rows:
+        connection.exec_driver_sql(f"{what} VALUES ({marks}) {clash}", rows)
 
 
 def update_rows(
-    connection: Connection, table: sa.Table, columns: Sequence[str], rows: list[tuple[Any, ...]]
+    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Rows
 ) -> None:
     """Set *columns* of many rows; each tuple is the new values, then the id."""
-    if not rows:
-        return
-    changes = ", ".join(f"{column} = ?" for column in columns)
-    connection.exec_driver_sql(f"UPDATE {table.name} SET {changes} WHERE id = ?", rows)
+    if connection.dialect.name == "postgresql":
+        changes = ", ".join(f"{column} = new.{column}" for column in columns)
+        _update_from(connection, table, columns, rows, changes)
+    elif rows:
+        changes = ", ".join(f"{column} = ?" for column in columns)
+        connection.exec_driver_sql(f"UPDATE {table.name} SET {changes} WHERE id = ?", rows)
 
 
 def count_down(
     connection: Connection, table: sa.Table, column: str, rows: list[tuple[int, int]]
 ) -> None:
     """Subtract from *column* of many rows; each tuple is the amount, then the id."""
-    if rows:
+    if connection.dialect.name == "postgresql":
+        change = f"{column} = {table.name}.{column} - new.{column}"
+        _update_from(connection, table, [column], rows, change)
+    elif rows:
         connection.exec_driver_sql(
             f"UPDATE {table.name} SET {column} = {column} - ? WHERE id = ?", rows
         )
+
+
+def _update_from(
+    connection: Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    changes: str,
+) -> None:
+    head = f"UPDATE {table.name} SET {changes}"
+    tail = f"WHERE {table.name}.id = new.id"
+    _with_arrays(connection, table, [*columns, "id"], rows, lambda new: f"{head} {new} {tail}")
+
+
+def _with_arrays(
+    connection: Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    statement: Callable[[str], str],
+) -> None:
+    """Execute what *statement* makes of ``FROM unnest(…) AS new (columns)``: one array a column."""
+    if not rows:
+        return
+    kinds = [table.c[name].type.compile(connection.dialect) for name in columns]
+    arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
+    values = tuple(list(column) for column in zip(*rows, strict=True))
+    connection.exec_driver_sql(
+        statement(f"FROM unnest({arrays}) AS new ({', '.join(columns)})"), values
+    )
 
 
 def reserve_ids(connection: Connection, counters: sa.Table, name: str, count: int) -> int:
@@ -248,18 +312,7 @@ def reserve_ids(connection: Connection, counters: sa.Table, name: str, count: in
     return int(last) - count + 1
 
 
-# errors -------------------------------------------------------------------------------
-
-
-def translate(error: sa.exc.DBAPIError, where: str) -> StoreError:
-    """Return Balsam's error for a driver's, naming the database *where*."""
-    text = str(error.orig)
-    if "locked" in text or "busy" in text:
-        return StoreBusy(f"{where} is locked by another process; try again")
-    if "disk is full" in text or "disk I/O error" in text or "No space left" in text:
-        return StoreFull(f"cannot write to {where}: the disk or your quota is full ({text})")
-    if "not a database" in text or "malformed" in text:
-        return StoreUnreadable(f"{where} is damaged or not a Balsam database ({text})")
-    if "unable to open" in text or "readonly" in text:
-        return StoreUnreadable(f"cannot open {where}: {text}; check that it exists and is yours")
-    return StoreError(f"{where}: {text}")
+def one_at_a_time(connection: Connection, what: str) -> None:
+    """Wait until no other writer is at *what*, and keep it to this transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(what))))

@@ -19,7 +19,9 @@ _CAN_WAIT = (State.AWAITING_PARENTS, State.READY, State.PREPROCESSED, State.REST
 
 def add(connection: Connection, parent: int, child: int, kind: Kind, now: float) -> None:
     """Insert one dependency (see `Client.add_dependency`)."""
-    states = jobs.require(connection, [parent, child])
+    # Two edges that are added at the same time could close a circle that neither sees.
+    dialect.one_at_a_time(connection, "dependencies")
+    states = jobs.require(connection, [parent, child], change=True)
     path = find_path(child, parent, lambda ids: jobs.children(connection, ids))
     if path:
         circle = " → ".join(map(str, [*path, child]))

@@ -19,7 +19,7 @@ from balsam.model.states import END_STATES, LIVE_STATES, State, may_ask
 from balsam.store import dialect, moves, select
 from balsam.store.moves import Change
 from balsam.store.rows import JOB_COLUMNS, JobReader, encoded
-from balsam.store.schema import attempts, counters, dependencies, events, jobs, launchers
+from balsam.store.schema import attempts, dependencies, events, jobs, launchers
 
 _PROTOTYPE: dict[str, Any] = msgspec.structs.asdict(Job())
 #: Columns that an insert takes from the caller's jobs, where one differs from the default.
@@ -28,23 +28,25 @@ _GIVEN = tuple(name for name in JOB_COLUMNS if name in EDITABLE)
 
 def insert(
     connection: Connection,
+    first: int,
     new: list[Job],
     edges: list[tuple[int, int, Kind]],
     preparing: set[str],
     owner: str,
     now: float,
-) -> range:
-    """Insert *new* jobs, with an event each, and return their ids.
+) -> None:
+    """Insert *new* jobs, with an event each.
 
     Parameters
     ----------
+    first
+        The first of as many ids that were reserved for them.
     edges
         (parent, child, kind); the child as position in *new*; a parent of the same call
         as minus its position counted from 1.
     preparing
         Names of the apps that have a preprocess hook.
     """
-    first = dialect.reserve_ids(connection, counters, "job", len(new))
     ids = range(first, first + len(new))
     waiting = {child for _, child, _ in edges}
     states = [_first_state(i in waiting, job, preparing) for i, job in enumerate(new)]
@@ -70,7 +72,6 @@ def insert(
         dialect.insert_rows(connection, dependencies, ("parent", "child", "kind"), rows)
         to_settle = [ids[child] for child in waiting]
         moves.apply(connection, moves.settle(connection, to_settle), now)
-    return ids
 
 
 def _first_state(waits: bool, job: Job, preparing: set[str]) -> State:
@@ -139,7 +140,8 @@ def update(connection: Connection, query: Query, changes: dict[str, Any]) -> int
 def _states_of(
     connection: Connection, query: Query, *extra: sa.ColumnElement[bool]
 ) -> list[tuple[int, State]]:
-    statement = sa.select(jobs.c.id, jobs.c.state).where(*_selected(query), *extra)
+    """Return the selected jobs and their states, which nobody else changes from here on."""
+    statement = moves.locked(sa.select(jobs.c.id, jobs.c.state).where(*_selected(query), *extra))
     return [(job, State(state)) for job, state in connection.execute(statement)]
 
 
@@ -201,7 +203,7 @@ def _live(connection: Connection, ids: list[int]) -> list[tuple[int, State]]:
     statement = sa.select(jobs.c.id, jobs.c.state).where(
         dialect.among(jobs.c.id, ids), jobs.c.state.in_(LIVE_STATES)
     )
-    return [(job, State(state)) for job, state in connection.execute(statement)]
+    return [(job, State(state)) for job, state in connection.execute(moves.locked(statement))]
 
 
 def children(connection: Connection, parents: list[int]) -> dict[int, list[int]]:
@@ -228,23 +230,20 @@ def descendants(connection: Connection, ids: list[int]) -> set[int]:
 
 def delete(connection: Connection, query: Query, now: float) -> int:
     """Remove the selected jobs and all that belongs to them (see `Client.delete_jobs`)."""
-    running = connection.execute(
-        sa.select(jobs.c.id).where(*_selected(query), jobs.c.state == State.RUNNING).limit(1)
-    ).scalar()
+    columns = sa.select(jobs.c.id, jobs.c.state, jobs.c.launcher_id)
+    found = connection.execute(moves.locked(columns.where(*_selected(query)), to_delete=True)).all()
+    running = next((row.id for row in found if row.state == State.RUNNING), None)
     if running is not None:
         raise IllegalMove(f"job {running} is running; kill it before removing it")
     # Its launcher learns of a kill from the row: without it the program would run on.
+    killed = {row.launcher_id: row.id for row in found if row.state == State.USER_KILLED}
     alive = sa.select(launchers.c.id).where(
         launchers.c.ended_at.is_(None), launchers.c.expires_at > now
     )
-    ending = connection.execute(
-        sa.select(jobs.c.id)
-        .where(*_selected(query), jobs.c.state == State.USER_KILLED, jobs.c.launcher_id.in_(alive))
-        .limit(1)
-    ).scalar()
-    if ending is not None:
-        raise IllegalMove(f"job {ending} is being ended by its launcher; try again in a moment")
-    doomed = list(connection.execute(sa.select(jobs.c.id).where(*_selected(query))).scalars())
+    ending = [killed[launcher] for launcher in connection.scalars(alive) if launcher in killed]
+    if ending:
+        raise IllegalMove(f"job {ending[0]} is being ended by its launcher; try again in a moment")
+    doomed = [row.id for row in found]
     # A parent that is removed before it ended no longer holds its children back.
     counts = Counter(
         connection.execute(
@@ -267,8 +266,12 @@ def delete(connection: Connection, query: Query, now: float) -> int:
     return len(doomed)
 
 
-def require(connection: Connection, ids: Iterable[int]) -> dict[int, State]:
-    """Return the state of each of *ids*.
+def require(
+    connection: Connection, ids: Iterable[int], *, change: bool = False
+) -> dict[int, State]:
+    """Return the state of each of *ids*, which are there until the transaction ends.
+
+    With *change* nobody else changes them, either.
 
     Raises
     ------
@@ -276,10 +279,9 @@ def require(connection: Connection, ids: Iterable[int]) -> dict[int, State]:
         One of them does not exist; it is named.
     """
     wanted = list(ids)
-    rows = connection.execute(
-        sa.select(jobs.c.id, jobs.c.state).where(dialect.among(jobs.c.id, wanted))
-    )
-    found = {job: State(state) for job, state in rows}
+    statement = sa.select(jobs.c.id, jobs.c.state).where(dialect.among(jobs.c.id, wanted))
+    kept = statement.order_by(jobs.c.id).with_for_update(read=not change, key_share=True)
+    found = {job: State(state) for job, state in connection.execute(kept)}
     for job in wanted:
         if job not in found:
             raise NotFound(f"there is no job {job}")

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from balsam.errors import LeaseLost
+from balsam.model import records
 from balsam.model.app import App
 from balsam.model.resources import UNITS
 from balsam.model.states import LEASABLE_STATES, State
@@ -27,7 +28,7 @@ from balsam.store.schema import FREE, apps, attempts, jobs, launchers
 _NOT_NEEDED = ("data", "description", "owner", "created_at", "updated_at", "pending_parents")
 _LEASED_COLUMNS = [column for column in jobs.c if column.name not in _NOT_NEEDED]
 _LEASED_FIELDS = (*(column.name for column in _LEASED_COLUMNS), "job_id", "workdir", "parents")
-_INFO_COLUMNS = [column.name for column in launchers.c]
+_INFO_COLUMNS = [field.name for field in records.fields(LauncherInfo)]
 #: Counting stops here: the launcher asks only whether there are any, and says "many".
 _COUNT_LIMIT = 1000
 
@@ -42,29 +43,39 @@ def register(connection: Connection, info: LauncherInfo, now: float, expires_at:
 
 def fetch(connection: Connection, live: bool) -> list[LauncherInfo]:
     """Return launchers, oldest first."""
-    statement = sa.select(launchers).order_by(launchers.c.id)
+    statement = sa.select(*(launchers.c[name] for name in _INFO_COLUMNS)).order_by(launchers.c.id)
     if live:
         statement = statement.where(launchers.c.ended_at.is_(None))
     read = row_mapping.reader_of(LauncherInfo, _INFO_COLUMNS)
     return [read(row) for row in connection.execute(statement)]
 
 
+def is_live(connection: Connection, launcher: int) -> bool:
+    """Tell whether *launcher* has not ended; if so, it does not before this transaction does."""
+    statement = sa.select(launchers.c.ended_at).where(launchers.c.id == launcher)
+    row = connection.execute(statement.with_for_update(read=True)).first()
+    return row is not None and row.ended_at is None
+
+
 def check_live(connection: Connection, launcher: int) -> None:
-    """Raise `LeaseLost` when *launcher* has ended or expired."""
-    ended = connection.execute(
-        sa.select(launchers.c.ended_at, launchers.c.message).where(launchers.c.id == launcher)
-    ).first()
-    if ended is None or ended[0] is not None:
-        why = ended[1] if ended else "it is not known"
-        raise LeaseLost(f"launcher {launcher} has lost its lease: {why}")
+    """Raise `LeaseLost` when *launcher* has ended (see `is_live`)."""
+    if is_live(connection, launcher):
+        return
+    message = sa.select(launchers.c.message).where(launchers.c.id == launcher)
+    ended = connection.execute(message).first()
+    why = ended[0] if ended else "it is not known"
+    raise LeaseLost(f"launcher {launcher} has lost its lease: {why}")
 
 
 def renew(connection: Connection, launcher: int, expires_at: float) -> Renewal:
     """Prolong the lease, and tell which of its jobs a user killed."""
-    check_live(connection, launcher)
-    connection.execute(
-        sa.update(launchers).where(launchers.c.id == launcher).values(expires_at=expires_at)
+    renewed = connection.execute(
+        sa.update(launchers)
+        .where(launchers.c.id == launcher, launchers.c.ended_at.is_(None))
+        .values(expires_at=expires_at)
     )
+    if not renewed.rowcount:
+        check_live(connection, launcher)
     killed = connection.execute(
         sa.select(jobs.c.id).where(
             jobs.c.launcher_id == launcher, jobs.c.state == State.USER_KILLED
@@ -132,11 +143,12 @@ def lease(connection: Connection, reader: JobReader, launcher: int, request: Lea
         .where(sa.text(FREE), *terms, _fits(request))
         .order_by(*order)
         .limit(request.limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
+        .cte("chosen")  # which PostgreSQL surely evaluates once
     )
     rows = connection.execute(
         sa.update(jobs)
-        .where(jobs.c.id.in_(chosen))
+        .where(jobs.c.id.in_(sa.select(chosen.c.id)))
         .values(launcher_id=launcher)
         .returning(*_LEASED_COLUMNS)
     ).all()
@@ -175,9 +187,8 @@ def retire(connection: Connection, launcher: int, message: str, lost: bool, now:
     )
     if not ended.rowcount:
         return 0
-    held: Any = connection.execute(
-        sa.select(jobs.c.id, jobs.c.state).where(jobs.c.launcher_id == launcher)
-    ).all()
+    statement = sa.select(jobs.c.id, jobs.c.state).where(jobs.c.launcher_id == launcher)
+    held: Any = connection.execute(moves.locked(statement)).all()
     running = [
         Change(job, State.RUNNING, State.RESTART_READY, message)
         for job, state in held

@@ -25,6 +25,14 @@ class Change(NamedTuple):
     message: str = ""
 
 
+def locked(statement: sa.Select[Any], *, to_delete: bool = False) -> sa.Select[Any]:
+    """Return *statement* on jobs with the rows kept to this transaction, where rows have locks.
+
+    Always in the order of ids: who locks in one order seldom meets head-on.
+    """
+    return statement.order_by(jobs.c.id).with_for_update(key_share=not to_delete)
+
+
 def write_events(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     """Append events; each row is (time, job, from_state, to_state, message)."""
     dialect.insert_rows(connection, events, EVENT_COLUMNS, rows)
@@ -120,13 +128,11 @@ def never_reason(parent: int, kind: Kind, state: State) -> str:
 
 
 def awaiting(connection: Connection, ids: list[int]) -> set[int]:
-    """Return those of *ids* that wait for parents."""
-    rows = connection.execute(
-        sa.select(jobs.c.id).where(
-            dialect.among(jobs.c.id, ids), jobs.c.state == State.AWAITING_PARENTS
-        )
+    """Return those of *ids* that wait for parents, and lock them."""
+    statement = sa.select(jobs.c.id).where(
+        dialect.among(jobs.c.id, ids), jobs.c.state == State.AWAITING_PARENTS
     )
-    return set(rows.scalars())
+    return set(connection.scalars(locked(statement)))
 
 
 #: Whether a job has something to do before it can run, in SQL.
@@ -154,6 +160,18 @@ def free_to_go(connection: Connection, ids: list[int]) -> list[Change]:
     ]
 
 
+def _states_of_parents(connection: Connection, parents: set[int]) -> dict[int, State]:
+    """Return the states of *parents*, none of which can end before this transaction does.
+
+    One that ended meanwhile would look for its children before they are there to be seen.
+    """
+    if not parents:
+        return {}
+    statement = sa.select(jobs.c.id, jobs.c.state).where(dialect.among(jobs.c.id, list(parents)))
+    kept = statement.order_by(jobs.c.id).with_for_update(read=True)
+    return {job: State(state) for job, state in connection.execute(kept)}
+
+
 def settle(connection: Connection, ids: list[int]) -> list[Change]:
     """Count anew what each CREATED job among *ids* waits for; return where it goes.
 
@@ -165,20 +183,20 @@ def settle(connection: Connection, ids: list[int]) -> list[Change]:
         )
     ).all()
     prepare = {job: bool(flag) for job, flag in rows}
-    parent = jobs.alias("parent")
     edges = connection.execute(
-        sa.select(dependencies.c.child, dependencies.c.parent, dependencies.c.kind, parent.c.state)
-        .join(parent, parent.c.id == dependencies.c.parent)
+        sa.select(dependencies.c.child, dependencies.c.parent, dependencies.c.kind)
         .where(dialect.among(dependencies.c.child, list(prepare)))
-    )
+        .order_by(dependencies.c.child, dependencies.c.parent)
+    ).all()
+    states = _states_of_parents(connection, {edge.parent for edge in edges})
     pending = dict.fromkeys(prepare, 0)
     never: dict[int, tuple[int, Kind, State]] = {}
-    for child, of, kind, state in edges:
-        match verdict(Kind(kind), State(state)):
+    for child, of, kind in edges:
+        match verdict(Kind(kind), states[of]):
             case Verdict.WAIT:
                 pending[child] += 1
             case Verdict.NEVER:
-                never.setdefault(child, (of, Kind(kind), State(state)))
+                never.setdefault(child, (of, Kind(kind), states[of]))
             case Verdict.MET:
                 pass
     dialect.update_rows(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from balsam.model.states import END_STATES, State, legal
-from balsam.model.wire import Attempt, Move, Outcome, Refusal, Report
+from balsam.model.wire import Attempt, Move, Outcome, Refusal, Report, Topic
 from balsam.store import dialect, moves
-from balsam.store.schema import attempts, events, jobs, launchers
+from balsam.store.launchers import is_live
+from balsam.store.schema import attempts, events, jobs
 
 ATTEMPT_COLUMNS = tuple(column.name for column in attempts.c)
 _attempt_row = attrgetter(*ATTEMPT_COLUMNS)
@@ -72,16 +73,16 @@ class _Job:
         return self.state == move.from_state and move.attempt == self.attempt + starts
 
 
-def apply(connection: Connection, launcher: int, report: Report, now: float) -> list[Refusal]:
+class Applied(NamedTuple):
+    """What came of a report."""
+
+    refusals: list[Refusal]
+    topics: tuple[Topic, ...]  #: what there is to be told
+
+
+def apply(connection: Connection, launcher: int, report: Report, now: float) -> Applied:
     """Apply *report* of *launcher* (see `Client.report`)."""
-    live = (
-        connection.execute(
-            sa.select(launchers.c.id).where(
-                launchers.c.id == launcher, launchers.c.ended_at.is_(None)
-            )
-        ).first()
-        is not None
-    )
+    live = is_live(connection, launcher)
     told = {m.job for m in report.moves} | {a.job for a in report.attempts}
     known = _load(connection, list(told | set(report.released)))
     refusals = _take_moves(connection, known, report.moves, launcher, live, now)
@@ -105,8 +106,10 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     ]
     moves.write_events(connection, sorted(lines, key=itemgetter(0)))
     _save_attempts(connection, report.attempts, known, live, now)
-    moves.apply(connection, moves.release(connection, ended), now)
-    return refusals
+    freed = moves.release(connection, ended)
+    moves.apply(connection, freed, now)
+    topics = (Topic.ENDS,) if ended else ()
+    return Applied(refusals, (*topics, Topic.WORK) if freed or report.released else topics)
 
 
 def _take_moves(
@@ -165,7 +168,7 @@ def _load(connection: Connection, ids: list[int]) -> dict[int, _Job]:
         jobs.c.exit_code,
         jobs.c.updated_at,
     )
-    statement = sa.select(*columns).where(dialect.among(jobs.c.id, ids)).with_for_update()
+    statement = moves.locked(sa.select(*columns).where(dialect.among(jobs.c.id, ids)))
     return {row.id: _Job(row) for row in connection.execute(statement)}
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from balsam.model.identity import JobIdentity
 from balsam.model.job import DERIVED, Job, directory_name
+from balsam.model.retry import Rule
 from balsam.model.states import State
 from balsam.store import dialect
 from balsam.store.schema import Json, dependencies, jobs
@@ -71,6 +72,8 @@ class JobReader:
             values = dict(zip(names, row, strict=True))  # `row._mapping` takes three times as long
             if "state" in values:
                 values["state"] = State(values["state"])
+            if values.get("retry"):
+                values["retry"] = msgspec.convert(values["retry"], list[Rule])
             result.append(Job(**values))
         if "job_id" in derived:
             for job in result:

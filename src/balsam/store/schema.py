@@ -21,7 +21,7 @@ from balsam.model.states import LEASABLE_STATES, STATES
 from balsam.model.wire import Attempt, Event, LauncherInfo
 
 #: The revision that this code reads and writes (the newest in `migrations/versions`).
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -38,17 +38,10 @@ RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """JSON: JSONB where there is such a thing, which is imported only there."""
+    """JSON, kept as the text that was stored: the order of keys is the user's."""
 
     impl = sa.JSON
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        if dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import JSONB
-
-            return dialect.type_descriptor(JSONB())
-        return dialect.type_descriptor(sa.JSON())
 
 
 def _column(field: msgspec.structs.FieldInfo) -> sa.Column[Any]:
@@ -65,6 +58,8 @@ def _column(field: msgspec.structs.FieldInfo) -> sa.Column[Any]:
         return sa.Column(field.name, sa.Double(), nullable=False, server_default=_text(field))
     if kind is Any or get_origin(kind) is dict:
         return sa.Column(field.name, Json(), nullable=False, server_default="{}")
+    if get_origin(kind) is list:
+        return sa.Column(field.name, Json(), nullable=False, server_default="[]")
     return sa.Column(field.name, sa.Text(), nullable=False, server_default=_text(field))
 
 
@@ -93,8 +88,9 @@ def _words(words: tuple[str, ...]) -> str:
 
 
 #: Free, and a launcher can do the next step. Queries must hold this very text for the
-#: partial index `ix_jobs_queue` to serve them.
-FREE = f"launcher_id IS NULL AND state IN ({_words(LEASABLE_STATES)})"
+#: partial index `ix_jobs_queue` to serve them. A job with a `retry_at` is not in it, however
+#: many there are: `launchers.lease` puts those whose time has come back.
+FREE = f"launcher_id IS NULL AND retry_at IS NULL AND state IN ({_words(LEASABLE_STATES)})"
 
 meta = sa.Table(
     "meta",
@@ -130,6 +126,9 @@ launchers = sa.Table(
     metadata,
     sa.Column("id", RowId, primary_key=True),
     *_columns(LauncherInfo, "id"),
+    # The store's own, to answer a lease that is asked for again: its number, and its jobs.
+    sa.Column("lease_number", sa.BigInteger(), nullable=False, server_default="0"),
+    sa.Column("leased", Json(), nullable=False, server_default="[]"),
     sa.Index(None, "ended_at"),
 )
 
@@ -143,6 +142,7 @@ jobs = sa.Table(
     sa.Index(None, "state", "id"),
     sa.Index(None, "workflow", "state"),
     _partial_index("ix_jobs_launcher_id", "launcher_id", where="launcher_id IS NOT NULL"),
+    _partial_index("ix_jobs_retry_at", "retry_at", where="retry_at IS NOT NULL"),
 )
 _partial_index(
     "ix_jobs_queue",

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from balsam.errors import InvalidInput
 from balsam.model.query import Filter, Query
 from balsam.store import dialect
+from balsam.store.rows import encode
 from balsam.store.schema import Json, apps, batch_jobs, dependencies, events, jobs
 
 TABLES: dict[str, sa.Table] = {
@@ -91,7 +92,7 @@ def _related(one: Filter, mine: Any, other: Any) -> sa.ColumnElement[bool]:
 
 
 def _json_condition(column: Any, one: Filter) -> sa.ColumnElement[bool]:
-    kind, value = dialect.kind_at(column, one.path), dialect.value_at(column, one.path)
+    kind = dialect.kind_at(column, one.path)
     if one.lookup == "isnull":
         absent = sa.or_(kind.is_(None), kind == "null")
         return absent if one.value else sa.not_(absent)
@@ -109,27 +110,29 @@ def _json_condition(column: Any, one: Filter) -> sa.ColumnElement[bool]:
         case bool():
             return kind == ("true" if one.value else "false")
         case int() | float():
-            return sa.and_(kind == "number", _compare(value, one.lookup, one.value))
+            number = dialect.number_at(column, one.path)
+            return sa.and_(kind == "number", _compare(number, one.lookup, one.value))
         case str():
-            return sa.and_(kind == "string", _compare(value, one.lookup, one.value))
+            string = dialect.string_at(column, one.path)
+            return sa.and_(kind == "string", _compare(string, one.lookup, one.value))
     raise InvalidInput(f"cannot compare {one.field} with {one.value!r}; use a number or a text")
 
 
 def _whole_json(column: Any, one: Filter) -> sa.ColumnElement[bool]:
     """Compare a JSON field as a whole; the texts that are compared are those of the store."""
+    text = dialect.json_text(column)
     term: Any
     match one.lookup:
         case "exact":
-            term = column == sa.literal(one.value, column.type)
+            term = text == encode(one.value)
         case "ne":
-            term = column != sa.literal(one.value, column.type)
+            term = text != encode(one.value)
         case "in":
-            term = sa.or_(sa.false(), *(column == sa.literal(v, column.type) for v in one.value))
+            term = text.in_([encode(value) for value in one.value])
         case "contains" | "icontains":
-            term = _compare(sa.cast(column, sa.Text()), one.lookup, one.value)
+            term = _compare(text, one.lookup, one.value)
         case "isnull":
-            is_null = column == sa.literal(None, column.type)
-            term = is_null if one.value else sa.not_(is_null)
+            term = text == "null" if one.value else text != "null"
         case _:
             raise InvalidInput(
                 f"{one.field} as a whole takes no lookup {one.lookup!r}; name a key:"

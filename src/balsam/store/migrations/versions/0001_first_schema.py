@@ -5,7 +5,6 @@ Revision 0001.
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
@@ -111,25 +110,25 @@ def upgrade() -> None:
         sa.Column("args", sa.Text(), server_default="", nullable=False),
         sa.Column(
             "parameters",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
+            sa.JSON(),
             server_default="{}",
             nullable=False,
         ),
         sa.Column(
             "environ",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
+            sa.JSON(),
             server_default="{}",
             nullable=False,
         ),
         sa.Column(
             "tags",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
+            sa.JSON(),
             server_default="{}",
             nullable=False,
         ),
         sa.Column(
             "data",
-            sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
+            sa.JSON(),
             server_default="{}",
             nullable=False,
         ),
@@ -150,11 +149,11 @@ def upgrade() -> None:
         sa.Column("stage_in_url", sa.Text(), server_default="", nullable=False),
         sa.Column("stage_out_url", sa.Text(), server_default="", nullable=False),
         sa.Column("stage_out_files", sa.Text(), server_default="", nullable=False),
-        sa.Column("post_error_handler", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("post_error_handler", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column(
-            "post_timeout_handler", sa.Boolean(), server_default=sa.text("0"), nullable=False
+            "post_timeout_handler", sa.Boolean(), server_default=sa.false(), nullable=False
         ),
-        sa.Column("auto_timeout_retry", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("auto_timeout_retry", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("max_retries", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("state", sa.Text(), server_default="CREATED", nullable=False),
         sa.Column("owner", sa.Text(), server_default="", nullable=False),

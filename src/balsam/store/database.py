@@ -1,0 +1,61 @@
+"""A database: its system, its connection, its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine import Connection as Connection  # for those who may not import SQLAlchemy
+
+from balsam.errors import StoreBusy, StoreError
+
+
+class Database:
+    """What is needed to speak to the database at *url*.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL.
+    name
+        What error messages call it.
+    busy_seconds
+        How long to wait for another writer, or for a server that is away.
+
+    Raises
+    ------
+    StoreError
+        The database system is not supported.
+    """
+
+    def __init__(self, url: str, name: str, busy_seconds: float) -> None:
+        self.name = name
+        self._given = url
+        self.url: URL = make_url(url)
+        self.busy_seconds = busy_seconds
+        match self.url.get_backend_name():
+            case "sqlite":
+                from balsam.store import sqlite as system
+            case "postgresql" | "postgres":
+                from balsam.store import postgres as system  # type: ignore[no-redef]
+            case other:
+                raise StoreError(f"database {other!r} is not supported; use sqlite or postgresql")
+        self.system: Any = system
+        self.is_server = system.__name__.endswith("postgres")
+        self.engine: Engine = system.open_engine(self.url, busy_seconds)
+        self.errors = (sa.exc.DBAPIError, sa.exc.TimeoutError, system.DRIVER_ERROR)
+
+    def another(self) -> Database:
+        """Return the same database with a connection of its own."""
+        return Database(self._given, self.name, self.busy_seconds)
+
+    def translate(self, error: Exception) -> StoreError:
+        """Return Balsam's error for *error* of SQLAlchemy or of the driver."""
+        if isinstance(error, sa.exc.TimeoutError):
+            return StoreBusy(f"{self.name}: our own connection is in use; try again")
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        found: StoreError = self.system.translate(cause, self.name)
+        return found
+
+
