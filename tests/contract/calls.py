@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from balsam.client.local import LocalClient
 from balsam.model.app import App
 from balsam.model.job import Job
@@ -15,6 +17,8 @@ from balsam.model.states import State
 from balsam.model.wire import LauncherInfo, LeaseRequest, Move, Report
 from tests.contract.pilot import add, everything
 
+#: For tests that are about the file of SQLite: the fixture `database` gives only that.
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"])
 NEW = Job(name="new", workflow="w", application="a")
 WRITES: dict[str, Callable[[LocalClient], Any]] = {
     "add_app": lambda client: client.add_app(App(name="b", executable="x")),

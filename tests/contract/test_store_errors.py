@@ -13,10 +13,19 @@ import pytest
 from balsam import config
 from balsam.client.connect import open_client
 from balsam.client.local import LocalClient
-from balsam.errors import BalsamError, SiteError, StoreBusy, StoreError, StoreFull, StoreUnreadable
+from balsam.errors import (
+    BalsamError,
+    SiteError,
+    StoreAway,
+    StoreBusy,
+    StoreConflict,
+    StoreError,
+    StoreFull,
+    StoreUnreadable,
+)
 from balsam.model.app import App
 from balsam.model.query import ALL
-from tests.contract.calls import NEW, READS, WRITES, checkpointed, look
+from tests.contract.calls import NEW, READS, WRITES, checkpointed, look, on_sqlite
 from tests.contract.pilot import add
 
 NEITHER = {"close", "watch"}
@@ -32,18 +41,36 @@ def test_every_method_of_a_client_is_tried() -> None:
 # locked -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def locked(impatient: LocalClient, site: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the right to write until it is spoken to."""
-    program = """if True:
+LOCKERS = {
+    "sqlite": """if True:
         import sqlite3, sys
         connection = sqlite3.connect(sys.argv[1], isolation_level=None)
         connection.execute("BEGIN EXCLUSIVE")
         print(flush=True)
         sys.stdin.readline()
-    """
+    """,
+    "postgresql": """if True:
+        import psycopg, sys
+        with psycopg.connect(sys.argv[1]) as connection:
+            for table in ("counters", "apps", "launchers", "jobs"):
+                connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+            print(flush=True)
+            sys.stdin.readline()
+    """,
+}
+
+
+@pytest.fixture
+def locked(impatient: LocalClient, site: Path, database: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the right to write until it is spoken to."""
+    system, _, _ = database.partition(":")
     holder = subprocess.Popen(
-        [sys.executable, "-c", program, site / "balsam.db"],
+        [
+            sys.executable,
+            "-c",
+            LOCKERS[system],
+            site / "balsam.db" if system == "sqlite" else database,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -107,6 +134,7 @@ def with_all(site: Path) -> None:
         client.close()
 
 
+@on_sqlite
 def test_a_file_that_is_no_database(filled: Path, site: Path) -> None:
     filled.write_text("this is no database, but it is long enough for one. " * 500)
     before = filled.read_bytes()
@@ -116,6 +144,7 @@ def test_a_file_that_is_no_database(filled: Path, site: Path) -> None:
     assert filled.read_bytes() == before
 
 
+@on_sqlite
 @pytest.mark.parametrize("size", [0, 10, 100, 1000, 5000, 20_000])
 def test_a_file_that_was_cut_off(filled: Path, site: Path, size: int) -> None:
     os.truncate(filled, size)
@@ -125,6 +154,7 @@ def test_a_file_that_was_cut_off(filled: Path, site: Path, size: int) -> None:
     assert "\n" not in str(caught.value)
 
 
+@on_sqlite
 def test_a_file_with_a_hole(filled: Path, site: Path) -> None:
     size = filled.stat().st_size
     with open(filled, "r+b") as file:
@@ -135,6 +165,7 @@ def test_a_file_with_a_hole(filled: Path, site: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@on_sqlite
 def test_a_database_that_is_gone(filled: Path, site: Path) -> None:
     filled.unlink()
     with pytest.raises(SiteError, match=r"balsam\.db is missing"):
@@ -192,6 +223,7 @@ def open_to_all(path: Path, but: Path, mode: int) -> None:
     but.chmod(mode)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("which", "mode", "expected"),
     [
@@ -232,5 +264,5 @@ def test_only_some_errors_are_worth_another_try() -> None:
         return {error}.union(*(below(sub) for sub in error.__subclasses__()))
 
     retryable = {error for error in below(BalsamError) if error.retryable}
-    assert retryable == {StoreBusy, StoreFull}
+    assert retryable == {StoreAway, StoreBusy, StoreConflict, StoreFull}
     assert {error.exit_code for error in below(StoreError)} == {1}

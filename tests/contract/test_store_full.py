@@ -17,7 +17,7 @@ from balsam.client.local import LocalClient
 from balsam.errors import StoreFull
 from balsam.model.job import Job
 from balsam.model.query import ALL
-from tests.contract.calls import WRITES, checkpointed, fill, look
+from tests.contract.calls import WRITES, checkpointed, fill, look, on_sqlite
 from tests.contract.pilot import add
 
 
@@ -82,6 +82,7 @@ def test_a_full_disk_makes_no_site(small: Path) -> None:
     client.close()
 
 
+@on_sqlite
 @pytest.mark.parametrize("write", ["create_jobs", "update_jobs", "report", "kill_jobs"])
 def test_a_database_that_may_not_grow(impatient: LocalClient, site: Path, write: str) -> None:
     """As a quota: SQLite's own limit of pages says the same as a full disk."""

@@ -17,9 +17,11 @@ from balsam.client.connect import create_site, open_client
 from balsam.client.local import LocalClient
 from balsam.errors import NotFound
 from balsam.model.graph import Kind
+from balsam.model.job import Job
 from balsam.model.query import ALL
-from balsam.model.wire import LauncherInfo, LeaseRequest
+from balsam.model.wire import LauncherInfo, LeaseRequest, Topic
 from balsam.store.bell import Bell, ring
+from tests.contract.calls import on_sqlite
 from tests.contract.pilot import add
 
 #: Long enough for any machine; a bell that is heard ends the wait at once.
@@ -33,7 +35,6 @@ WHAT_OTHERS_DO = {
     "move": "client.move_jobs(ALL.where(name='two'), State.FAILED)",
     "rerun": "client.rerun_jobs(ALL)",
     "depend": "client.add_dependency(1, 2, Kind.ANY)",
-    "report": "client.report(1, Report(moves=[MOVE]))",
     "give back": "client.report(1, Report(released=[1]))",
     "retire": "client.retire_launcher(1, 'done')",
 }
@@ -50,7 +51,7 @@ def working(client: LocalClient) -> LocalClient:
 
 @pytest.fixture
 def bell(working: LocalClient) -> Iterator[Bell]:
-    bell = working.watch()
+    bell = working.watch(Topic.WORK)
     yield bell
     bell.close()
 
@@ -66,7 +67,9 @@ def elsewhere(site: Path, statement: str) -> None:
         from balsam.model.query import ALL
         from balsam.model.states import State
         from balsam.model.wire import Move, Report
-        MOVE = Move(1, 1, State.PREPROCESSED, State.RUNNING, 1.0)
+        START = Move(1, 1, State.PREPROCESSED, State.RUNNING, 1.0)
+        END = Move(1, 1, State.RUNNING, State.RUN_DONE, 2.0)
+        END = [END, Move(1, 1, State.RUN_DONE, State.JOB_FINISHED, 2.0)]
         client = open_client(Path({str(site)!r}))
         {statement}
         client.close()
@@ -82,6 +85,26 @@ def test_a_watch_hears_what_others_do(
     elsewhere(site, WHAT_OTHERS_DO[what])
     assert bell.wait(PATIENCE)
     assert not bell.wait(0), "one wait takes all that was heard"
+
+
+def test_each_topic_wakes_whom_it_concerns(working: LocalClient, site: Path) -> None:
+    """A hundred launchers are not woken whenever one of them starts or ends a job."""
+    launchers, waiting = working.watch(Topic.WORK), working.watch(Topic.ENDS)
+    elsewhere(site, "client.report(1, Report(moves=[START]))")
+    assert not launchers.wait(0)
+    assert not waiting.wait(0)
+    elsewhere(site, "client.report(1, Report(moves=END))")
+    assert waiting.wait(PATIENCE)
+    assert not launchers.wait(0)
+    working.create_jobs([Job(name="child", workflow="w", application="a", parents=[2])])
+    launcher = working.register_launcher(LauncherInfo(host="h", pid=2), 60)
+    working.lease(launcher, LeaseRequest(limit=9))
+    freeing = "[Move(2, 1, State.PREPROCESSED, State.RUNNING, 3.0), Move(2, 1, State.RUNNING,"
+    freeing += "State.RUN_DONE, 3.0), Move(2, 1, State.RUN_DONE, State.JOB_FINISHED, 3.0)]"
+    elsewhere(site, f"client.report({launcher}, Report(moves={freeing}))")
+    assert launchers.wait(PATIENCE)
+    launchers.close()
+    waiting.close()
 
 
 def test_a_watch_wakes_while_it_waits(working: LocalClient, bell: Bell, site: Path) -> None:
@@ -122,7 +145,7 @@ def test_two_clients_of_one_process_wake_each_other(
     working: LocalClient, bell: Bell, site: Path
 ) -> None:
     other = LocalClient(site, config.load(site))
-    second = other.watch()
+    second = other.watch(Topic.WORK)
     working.kill_jobs(ALL)
     assert second.wait(PATIENCE)
     assert not bell.wait(0)
@@ -155,42 +178,46 @@ def test_a_site_far_down(tmp_path: Path, balsam_home: Path) -> None:
     assert len(str(path / "run")) > 108
     create_site(path)
     client = open_client(path)
-    bell = client.watch()
-    ring(path / "run")
+    bell = client.watch(Topic.WORK)
+    ring(path / "run", [Topic.WORK])
     assert bell.wait(PATIENCE)
     bell.close()
     client.close()
 
 
+@on_sqlite
 def test_a_closed_watch_leaves_nothing(client: LocalClient, site: Path) -> None:
-    bell = client.watch()
+    bell = client.watch(Topic.WORK)
     assert len(os.listdir(site / "run")) == 1
     bell.close()
     assert os.listdir(site / "run") == []
 
 
+@on_sqlite
 def test_bells_of_the_dead_are_removed(client: LocalClient, site: Path) -> None:
     program = f"""if True:
         import os
         from pathlib import Path
+        from balsam.model.wire import Topic
         from balsam.store.bell import Bell
-        bell = Bell(Path({str(site / "run")!r}))
+        bell = Bell(Path({str(site / "run")!r}), Topic.WORK)
         os.kill(os.getpid(), {int(signal.SIGKILL)})
     """
     subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
     assert len(os.listdir(site / "run")) == 1
-    bell = client.watch()
-    ring(site / "run")
+    bell = client.watch(Topic.WORK)
+    ring(site / "run", [Topic.WORK])
     assert bell.wait(PATIENCE)
     assert os.listdir(site / "run") == [bell.name]
     bell.close()
 
 
+@on_sqlite
 def test_a_bell_that_nobody_listens_to_holds_nobody_up(
     working: LocalClient, bell: Bell, site: Path
 ) -> None:
     for _ in range(2000):
-        ring(site / "run")
+        ring(site / "run", [Topic.WORK])
     assert bell.wait(PATIENCE)
 
 

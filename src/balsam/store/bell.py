@@ -1,8 +1,8 @@
 """Waking waiting processes on this machine when something changed.
 
 Every watcher binds a datagram socket, named for its topic, in the site's `run` directory;
-whoever changes something sends each of them one byte after the commit. Nothing depends on a bell being
-heard: watchers also look by themselves, only later.
+whoever changes something sends each of them one byte after the commit. Nothing depends on a
+bell being heard: watchers also look by themselves, only later.
 """
 
 from __future__ import annotations

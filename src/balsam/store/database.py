@@ -57,5 +57,3 @@ class Database:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         found: StoreError = self.system.translate(cause, self.name)
         return found
-
-

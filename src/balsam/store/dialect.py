@@ -7,7 +7,7 @@ in the store is SQL of one system.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from balsam.errors import InvalidInput
 
 Rows = list[tuple[Any, ...]]
+V = TypeVar("V")
 
 # expressions ------------------------------------------------------------------------
 
@@ -30,7 +31,7 @@ class _Integers(sa.types.TypeDecorator[Any]):
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(sa.ARRAY(sa.BigInteger()))  # type: ignore[arg-type]
+            return dialect.type_descriptor(sa.ARRAY(sa.BigInteger()))
         return dialect.type_descriptor(sa.Text())
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
@@ -174,7 +175,9 @@ def string_at(column: Any, keys: Sequence[str]) -> sa.ColumnElement[str]:
     return _first_of(json_string, column, keys)
 
 
-def _first_of(function: Callable[..., Any], column: Any, keys: Sequence[str]) -> Any:
+def _first_of(
+    function: Callable[..., sa.ColumnElement[V]], column: Any, keys: Sequence[str]
+) -> sa.ColumnElement[V]:
     found = [function(column, sa.literal(path)) for path in json_paths(keys)]
     return found[0] if len(found) == 1 else sa.func.coalesce(*found)
 

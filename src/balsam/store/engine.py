@@ -80,7 +80,9 @@ class Store:
         self._clock_offset = self._clock_read_at = 0.0
         try:
             self.read(self._check_version)
-            found = self.read(lambda c: c.scalar(sa.select(meta.c.value).where(meta.c.key == "key")))
+            found = self.read(
+                lambda c: c.scalar(sa.select(meta.c.value).where(meta.c.key == "key"))
+            )
             if found is None:
                 raise StoreUnreadable(f"{self.name} has lost its key: it is not a whole database")
             self.key = bytes.fromhex(found)
@@ -164,15 +166,14 @@ class Store:
     def _write_once(self, work: Callable[[Connection], R], tell: Tell) -> R:
         number: str | None = None
         try:
-            with self._writer.connect() as connection:
-                with connection.begin():
-                    result = work(connection)
-                    topics = tell(result)
-                    if self._database.is_server:
-                        if time.monotonic() - self._clock_read_at > CLOCK_SECONDS:
-                            self._read_clock(connection)
-                        self._notify(connection, topics)
-                        number = self._database.system.transaction_number(connection)
+            with self._writer.begin() as connection:
+                result = work(connection)
+                topics = tell(result)
+                if self._database.is_server:
+                    if time.monotonic() - self._clock_read_at > CLOCK_SECONDS:
+                        self._read_clock(connection)
+                    self._notify(connection, topics)
+                    number = self._database.system.transaction_number(connection)
         except self._database.errors as error:
             failure = self._lost(error)
             if number is None or not isinstance(failure, StoreAway):

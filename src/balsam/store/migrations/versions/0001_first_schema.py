@@ -150,9 +150,7 @@ def upgrade() -> None:
         sa.Column("stage_out_url", sa.Text(), server_default="", nullable=False),
         sa.Column("stage_out_files", sa.Text(), server_default="", nullable=False),
         sa.Column("post_error_handler", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.Column(
-            "post_timeout_handler", sa.Boolean(), server_default=sa.false(), nullable=False
-        ),
+        sa.Column("post_timeout_handler", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("auto_timeout_retry", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("max_retries", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("state", sa.Text(), server_default="CREATED", nullable=False),
