@@ -270,3 +270,25 @@ def test_four_processes_share_the_work(client: LocalClient, site: Path) -> None:
             assert batch == sorted(batch)
             taken += batch
     assert sorted(taken) == ids
+
+
+def test_a_lease_that_is_asked_for_again_is_answered_again(
+    client: LocalClient, pilot: Pilot, rival: Pilot
+) -> None:
+    """Its answer was lost on the way; nobody would ever run these jobs."""
+    ids = add(client, "a", "b", "c", "d")
+    first = [job.id for job in pilot.lease(limit=2, number=1)]
+    assert first == ids[:2]
+    again = pilot.lease(limit=2, number=1)
+    assert [job.id for job in again] == first
+    assert [job.id for job in rival.lease(limit=1, number=1)] == [ids[2]]
+    pilot.start(again[0])
+    pilot.end(again[0])
+    assert [job.id for job in pilot.lease(limit=2, number=1)] == [ids[1]]
+    assert [job.id for job in pilot.lease(limit=2, number=2)] == [ids[3]]
+
+
+def test_a_lease_without_jobs_is_asked_anew(client: LocalClient, pilot: Pilot) -> None:
+    assert pilot.lease(number=1) == []
+    (id_,) = add(client, "a")
+    assert [job.id for job in pilot.lease(number=1)] == [id_]

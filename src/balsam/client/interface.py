@@ -199,7 +199,8 @@ class Client(Protocol):
     def lease(self, launcher_id: int, request: LeaseRequest) -> Lease:
         """Lease up to `request.limit` free jobs that the launcher can take.
 
-        Jobs come by priority, then large and long first. Raises `LeaseLost`.
+        Jobs come by priority, then large and long first. A request with the number of the
+        last one that had an answer gets that answer again. Raises `LeaseLost`.
         """
 
     def report(self, launcher_id: int, report: Report) -> list[Refusal]:

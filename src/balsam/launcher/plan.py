@@ -370,6 +370,7 @@ class Planner:
             left = (self.stop_at(self.options.ends_at) - now) / 60
             self.options.lease.minutes_left = left
         self._looked_at, self._leasing = now, True
+        self.options.lease.number += 1
         self._actions.append(actions.LeaseJobs(msgspec.structs.replace(self.options.lease)))
 
     def _finish(self, now: float) -> None:

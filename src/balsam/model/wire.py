@@ -132,6 +132,7 @@ class LeaseRequest(msgspec.Struct, kw_only=True):
     memory_mib: int = 0
     minutes_left: float | None = None  #: None: no limit
     only_priority_from: int | None = None  #: only jobs of at least this priority
+    number: int = 0  #: the launcher's 1st, 2nd, … request; 0: not numbered
 
 
 class Lease(msgspec.Struct, kw_only=True):

@@ -127,8 +127,39 @@ def _fits(request: LeaseRequest) -> sa.ColumnElement[bool]:
 
 
 def lease(connection: Connection, reader: JobReader, launcher: int, request: LeaseRequest) -> Lease:
-    """Lease free jobs, by priority, then large and long first."""
+    """Lease free jobs, by priority, then large and long first.
+
+    A request with the number of the last one is that one again, whose answer was lost: it gets
+    the same jobs, as far as the launcher still has them.
+    """
     check_live(connection, launcher)
+    again = _leased_before(connection, launcher, request.number)
+    rows = _take_free(connection, launcher, request) if again is None else again
+    found = reader.read(connection, rows, _LEASED_FIELDS)
+    found.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
+    if again is None and request.number and found:
+        noted = {"lease_number": request.number, "leased": [job.id for job in found]}
+        connection.execute(sa.update(launchers).where(launchers.c.id == launcher).values(**noted))
+    names = {job.application for job in found}
+    read = row_mapping.reader_of(App, [c.name for c in apps.c])
+    chosen_apps = connection.execute(sa.select(apps).where(apps.c.name.in_(names))) if names else ()
+    return Lease(jobs=found, apps={app.name: app for app in map(read, chosen_apps)})
+
+
+def _leased_before(connection: Connection, launcher: int, number: int) -> list[sa.Row[Any]] | None:
+    """Return what the launcher has of its lease *number*; None when that is a new one."""
+    same = sa.and_(launchers.c.id == launcher, launchers.c.lease_number == number)
+    noted = (
+        connection.execute(sa.select(launchers.c.leased).where(same)).scalar() if number else None
+    )
+    if noted is None:
+        return None
+    mine = sa.and_(dialect.among(jobs.c.id, noted), jobs.c.launcher_id == launcher)
+    return list(connection.execute(sa.select(*_LEASED_COLUMNS).where(mine)))
+
+
+def _take_free(connection: Connection, launcher: int, request: LeaseRequest) -> list[sa.Row[Any]]:
+    """Give the launcher the first free jobs that it can take."""
     terms = _scope(request)
     if request.only_priority_from is not None:
         terms.append(jobs.c.priority >= request.only_priority_from)
@@ -146,18 +177,9 @@ def lease(connection: Connection, reader: JobReader, launcher: int, request: Lea
         .with_for_update(skip_locked=True, key_share=True)
         .cte("chosen")  # which PostgreSQL surely evaluates once
     )
-    rows = connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.id.in_(sa.select(chosen.c.id)))
-        .values(launcher_id=launcher)
-        .returning(*_LEASED_COLUMNS)
-    ).all()
-    found = reader.read(connection, rows, _LEASED_FIELDS)
-    found.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
-    names = {job.application for job in found}
-    read = row_mapping.reader_of(App, [c.name for c in apps.c])
-    chosen_apps = connection.execute(sa.select(apps).where(apps.c.name.in_(names))) if names else ()
-    return Lease(jobs=found, apps={app.name: app for app in map(read, chosen_apps)})
+    statement = sa.update(jobs).where(jobs.c.id.in_(sa.select(chosen.c.id)))
+    taken = statement.values(launcher_id=launcher).returning(*_LEASED_COLUMNS)
+    return list(connection.execute(taken))
 
 
 def outlook(connection: Connection, launcher: int, request: LeaseRequest) -> Outlook:
