@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BALSAM = str(Path(sys.executable).with_name("balsam"))
@@ -25,12 +26,12 @@ BALSAM = str(Path(sys.executable).with_name("balsam"))
 class Site:
     """A site in a temporary folder, driven from the command line."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = "sqlite") -> None:
         self.path = folder / "site"
         self.environ = os.environ | {"BALSAM_HOME": str(folder / "home")}
         self.environ["BALSAM_SITE"] = str(self.path)
         folder.mkdir(parents=True, exist_ok=True)
-        self("init", str(self.path))
+        self("init", str(self.path), "--database", database)
         self("app", "--name", "noop", "--executable", "/bin/true")
 
     def __call__(self, *words: str) -> str:
@@ -231,11 +232,48 @@ def million(folder: Path) -> None:
     tell("million", launcher_memory_mib=round(most / 1024), wanted_mib=200)
 
 
+def store(folder: Path) -> None:
+    """Rates of the store on each database, against bare driver loops."""
+    import store as measured
+
+    with postgres_servers() as started:
+
+        def new_site(name: str, database: str) -> Path:
+            site = Site(folder / name, database)
+            if database == "postgres":
+                started.append(site)
+            return site.path
+
+        measured.store(new_site, tell)
+
+
+def bulk(folder: Path) -> None:
+    """A million jobs through `bulk_create` on PostgreSQL."""
+    import store as measured
+
+    with postgres_servers() as started:
+        started.append(Site(folder, "postgres"))
+        measured.bulk(started[0].path, tell)
+
+
+@contextmanager
+def postgres_servers() -> Iterator[list[Site]]:
+    """Stop the servers of the sites that are put into the list."""
+    started: list[Site] = []
+    try:
+        yield started
+    finally:
+        for site in started:
+            site("server", "--stop")
+
+
 BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "noop": noop,
     "latency": latency,
     "cli": cli,
     "million": million,
+    "store": store,
+    "bulk": bulk,
 }
 
 
