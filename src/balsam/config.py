@@ -53,10 +53,21 @@ class MpiSettings(msgspec.Struct, kw_only=True):
 class DatabaseSettings(msgspec.Struct, kw_only=True):
     """Where the jobs are kept."""
 
-    #: SQLAlchemy URL, or 'sqlite': the file balsam.db in the site.
+    #: 'sqlite': the file balsam.db in the site; 'postgres': a server that the site manages; or
+    #: the URL of a server that is there, postgresql://USER@HOST/NAME.
     url: str = "sqlite"
+    #: Where the site's own server listens for other hosts: '*', or addresses of its host with
+    #: commas between; '': nowhere, only this host reaches it, by a Unix socket.
+    listen: str = ""
     #: Seconds to wait for another writer before giving up.
     busy_seconds: NotNegative = 60.0
+
+    def __post_init__(self) -> None:
+        if self.url not in ("sqlite", "postgres") and "://" not in self.url:
+            raise ValueError(
+                f"the database is {self.url!r}; give 'sqlite', 'postgres' or a URL,"
+                " postgresql://USER@HOST/NAME"
+            )
 
 
 class LsSettings(msgspec.Struct, kw_only=True):
@@ -168,18 +179,25 @@ def load(site: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
     return msgspec.convert(tables, Settings)
 
 
-def template() -> str:
-    """Return the text of a new site's settings file: every setting, as a comment."""
+def template(values: Mapping[str, Any] | None = None) -> str:
+    """Return the text of a new site's settings file: *values*, all others as comments."""
+    given = values or {}
     lines = ["# Settings of this Balsam site. `balsam config show` prints those in force.", ""]
     for table, group in msgspec.to_builtins(Settings()).items():
         lines.append(f"[{table}]")
-        lines += [f"# {name} = {json.dumps(value)}" for name, value in group.items()]
+        for name, default in group.items():
+            key = f"{table}.{name}"
+            mark = "" if key in given else "# "
+            value = json.dumps(given.get(key, default), ensure_ascii=False)
+            lines.append(f"{mark}{name} = {value}")
         lines.append("")
     return "\n".join(lines)
 
 
-def create_site_directory(path: Path) -> None:
-    """Make the directories and the settings file of a new site.
+def create_site_directory(path: Path, values: Mapping[str, Any] | None = None) -> None:
+    """Make the directories of a new site, and its settings file with *values*.
+
+    The file is its owner's alone when it has the URL of a database, and so maybe a password.
 
     Raises
     ------
@@ -188,18 +206,26 @@ def create_site_directory(path: Path) -> None:
     SiteError
         The path cannot be used.
     """
+    mode = 0o600 if "://" in (values or {}).get("database.url", "") else 0o666
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in SUBDIRECTORIES:
-            (path / name).mkdir(mode=0o700, exist_ok=True)
-        with open(path / SETTINGS_FILE, "x") as file:
-            file.write(template())
+        # Whoever makes this file makes the site: of two at once, one.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with open(os.open(path / SETTINGS_FILE, flags, mode), "w") as file:
+            file.write(template(values))
     except FileExistsError as error:
-        if (path / SETTINGS_FILE).is_file():
+        if is_site(path):
             raise AlreadyExists(f"there is a Balsam site at {path} already") from error
         raise SiteError(f"cannot make a site at {path}: it is not a directory") from error
     except OSError as error:
         raise SiteError(f"cannot make a site at {path}: {error.strerror}") from error
+    try:
+        for name in SUBDIRECTORIES:
+            (path / name).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        (path / SETTINGS_FILE).unlink()
+        reason = f"{error.filename}: {error.strerror}"
+        raise SiteError(f"cannot make a site at {path}: {reason}") from error
 
 
 def is_site(path: Path) -> bool:

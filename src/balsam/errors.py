@@ -15,6 +15,8 @@
     ├── CannotStart           a job that cannot be started, with the reason
     ├── LeaseLost             the launcher's right to its jobs has ended
     ├── NeedsAnswer           a question with nobody there to answer it
+    ├── ServerError           the database server that a site manages cannot do what was asked
+    │   └── ServerElsewhere   it was started on another host, and cannot be reached from here
     └── StoreError            the database
         ├── StoreBusy         locked by somebody else: trying again helps
         │   └── StoreConflict two writers were in each other's way: trying again helps
@@ -91,6 +93,14 @@ class NeedsAnswer(BalsamError):
     """A question was asked and nobody is there to answer it."""
 
     exit_code = 2
+
+
+class ServerError(BalsamError):
+    """The database server that a site manages cannot do what was asked."""
+
+
+class ServerElsewhere(ServerError):
+    """The site's database server was started on another host, and cannot be reached from here."""
 
 
 class StoreError(BalsamError):

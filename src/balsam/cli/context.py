@@ -29,7 +29,7 @@ def open_site(args: argparse.Namespace) -> Iterator[Client]:
     from balsam.client.connect import open_client
 
     path = config.find_site(args.site)
-    client = open_client(path)
+    client = open_client(path, tell)
     try:
         remember(path)
         yield client
@@ -69,6 +69,11 @@ def confirm(args: argparse.Namespace, question: str) -> bool:
             return True
         if answer in ("n", "no"):
             return False
+
+
+def tell(text: str) -> None:
+    """Tell the user on standard error what Balsam does beside what was asked."""
+    print(f"balsam: {text}", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

@@ -36,6 +36,7 @@ VERBS = {
     "killjob": "kill",
     "rm": "rm",
     "launcher": "launcher",
+    "server": "server",
     "report": "report",
     "quickstart": "quickstart",
     "make_dummies": "dummies",

@@ -9,8 +9,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from balsam import config
-from balsam.cli.context import remember
+from balsam.cli.context import remember, tell
 from balsam.cli.output import print_json, table
 from balsam.errors import InvalidInput, SiteError
 
@@ -24,6 +26,20 @@ def add_commands(subparsers: Any) -> None:
         epilog="example:\n  balsam init ~/campaigns/alloys && source balsamactivate alloys",
     )
     init.add_argument("path", metavar="PATH", help="directory; made when it is not there")
+    init.add_argument(
+        "--database",
+        metavar="DATABASE",
+        help="'sqlite': a file (the default); 'postgres': a server of the site's own;"
+        " 'postgresql://USER@HOST/NAME': an empty database on a server that is there",
+    )
+    init.add_argument(
+        "--listen",
+        metavar="HOST",
+        nargs="?",
+        const="*",
+        default="",
+        help="have the site's own server listen for other hosts, at all addresses or at HOST",
+    )
     init.set_defaults(run=run_init)
 
     which = subparsers.add_parser(
@@ -73,7 +89,7 @@ def run_init(args: argparse.Namespace) -> int:
     if not args.path:
         raise InvalidInput("PATH is empty; name the new site's directory ('.' for this one)")
     path = Path(args.path).resolve()
-    create_site(path)
+    create_site(path, args.database, listen=args.listen, say=tell)
     remember(path)
     print(f"Made the Balsam site {path}")
     print(f"Use `source balsamactivate {shlex.quote(_shortest_name(path))}` to begin working.")
@@ -118,7 +134,15 @@ def _database(path: Path) -> str:
     url = config.load(path).database.url
     if url == "sqlite":
         return f"sqlite:///{path / 'balsam.db'}"
-    return re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", url)
+    if url == "postgres":
+        return f"PostgreSQL, the site's own server in {path / 'balsamdb'}"
+    return _without_password(url)
+
+
+def _without_password(url: str) -> str:
+    return re.sub(
+        r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", url)
+    )
 
 
 def _site_or_none(args: argparse.Namespace) -> Path | None:
@@ -133,7 +157,12 @@ def _site_or_none(args: argparse.Namespace) -> Path | None:
 
 def run_config_show(args: argparse.Namespace) -> int:
     """Print each setting, its value and where it came from."""
-    origins = config.explain(_site_or_none(args))
+    origins = [
+        msgspec.structs.replace(origin, value=_without_password(origin.value))
+        if origin.key == "database.url"
+        else origin
+        for origin in config.explain(_site_or_none(args))
+    ]
     if args.json:
         print_json({"key": o.key, "value": o.value, "source": o.source} for o in origins)
     else:

@@ -3,50 +3,200 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from balsam import config
 from balsam.client.interface import Client
-from balsam.errors import BalsamError, SiteError
+from balsam.errors import BalsamError, InvalidInput, SiteError, StoreUnreadable
+from balsam.model import roles
+
+if TYPE_CHECKING:
+    from balsam.client.local import LocalClient
+
+#: What making a site puts into its directory.
+MADE = (
+    config.SETTINGS_FILE,
+    *config.SUBDIRECTORIES,
+    "balsam.db",
+    "balsam.db-wal",
+    "balsam.db-shm",
+    "balsamdb",
+    "pgpass",
+    "server-info",
+)
+Say = Callable[[str], None]
 
 
-def open_client(path: Path) -> Client:
+def silent(_text: str) -> None:
+    """Tell nobody."""
+
+
+def open_client(path: Path, say: Say = silent) -> Client:
     """Return a client for the site at *path*; close it when done.
+
+    A site's own server is started when it does not run, which *say* is told.
 
     Raises
     ------
     SiteError
         There is no site.
+    ServerError
+        Its server does not run and cannot be started.
     StoreError
         Its database cannot be used.
     """
-    from balsam.client.local import LocalClient
-
     if path.is_dir() and not os.access(path, os.X_OK):
         raise SiteError(f"you may not enter the directory {path}; ask its owner")
     if not config.is_site(path):
         raise SiteError(f"there is no Balsam site at {path}; make it with `balsam init {path}`")
+    path = path.resolve()
     settings = config.load(path)
-    if settings.database.url == "sqlite" and not (path / "balsam.db").is_file():
-        raise SiteError(f"the site {path} has no database ({path / 'balsam.db'} is missing)")
-    return LocalClient(path.resolve(), settings)
+    match settings.database.url:
+        case "sqlite":
+            if not (path / "balsam.db").is_file():
+                raise SiteError(
+                    f"the site {path} has no database ({path / 'balsam.db'} is missing)"
+                )
+        case "postgres":
+            return _open_on_own_server(path, settings, say)
+    return _open(path, settings)
 
 
-def create_site(path: Path) -> None:
+def _open(path: Path, settings: config.Settings) -> LocalClient:
+    from balsam.client.local import LocalClient
+
+    return LocalClient(path, settings)
+
+
+def _open_on_own_server(path: Path, settings: config.Settings, say: Say) -> LocalClient:
+    from balsam.cluster import server
+
+    server.ensure(path, say)
+    try:
+        return _open(path, _with_own_url(path, settings))
+    except StoreUnreadable as error:
+        if "password" not in str(error):
+            raise
+        raise StoreUnreadable(
+            f"{error}; the password file {path / 'pgpass'} is not the one of this database:"
+            f" `balsam server --reset --site {path}` makes a new one"
+        ) from error
+
+
+def _with_own_url(path: Path, settings: config.Settings) -> config.Settings:
+    """Return *settings* with the URL of the site's own server, where it is now."""
+    from balsam.cluster import url
+
+    database = msgspec.structs.replace(settings.database, url=url(path))
+    return msgspec.structs.replace(settings, database=database)
+
+
+def create_site(
+    path: Path,
+    database: str | None = None,
+    *,
+    listen: str = "",
+    say: Say = silent,
+    sync: bool = True,
+) -> None:
     """Make a site at *path*: directories, settings and an empty database.
+
+    Parameters
+    ----------
+    database
+        'sqlite', 'postgres' (a server of the site's own, which then runs) or the URL of an empty
+        database on a server that is there. None: what the user's settings say.
+    listen
+        Where the site's own server is to listen for other hosts (see `DatabaseSettings`).
+    sync
+        Wait until a server's files are on the disk; only what is thrown away soon can do without.
 
     Raises
     ------
-    AlreadyExists, SiteError
-        There is a site already; the directory cannot be used. Nothing is changed.
+    AlreadyExists, InvalidInput, SiteError, ServerError, StoreError
+        There is a site already, or it cannot be made. Nothing of it is left.
     """
+    path = path.absolute()
+    values = _values(database, listen)
+    parents = [parent for parent in (path, *path.parents) if not parent.exists()]
+    new = [name for name in MADE if not os.path.lexists(path / name)]
+    try:
+        config.create_site_directory(path, values)
+    except BalsamError:
+        _remove_empty(parents)
+        raise
+    try:
+        settings = config.load(path)
+        if settings.database.url == "postgres":
+            _create_on_own_server(path, settings, say, sync)
+        else:
+            _create_database(path, settings)
+    except BaseException:
+        for name in new:
+            _remove(path / name)
+        _remove_empty(parents)
+        raise
+
+
+def _values(database: str | None, listen: str) -> dict[str, Any]:
+    """Return what a new site's settings file says of its database.
+
+    What it would say anyway is left out; what only the user's settings say is put in, for
+    these may change, and the site's database stays where it is.
+    """
+    users = config.load(None).database
+    chosen = config.DatabaseSettings(url=database or users.url, listen=listen or users.listen)
+    if listen and chosen.url != "postgres":
+        raise InvalidInput("only a server of the site's own listens; add --database postgres")
+    default = config.DatabaseSettings()
+    values = {}
+    if chosen.url != default.url or chosen.url != users.url:
+        values["database.url"] = chosen.url
+    if chosen.url == "postgres" and chosen.listen != default.listen:
+        values["database.listen"] = chosen.listen
+    return values
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_empty(directories: list[Path]) -> None:
+    """Remove *directories*, innermost first, as far as there is nothing in them."""
+    try:
+        for directory in directories:
+            directory.rmdir()
+    except OSError:
+        pass  # was not made, or somebody put something in
+
+
+def _create_database(path: Path, settings: config.Settings) -> None:
     from balsam.client.local import database_url
     from balsam.store.engine import create_database
 
-    path = path.absolute()
-    config.create_site_directory(path)
+    create_database(database_url(path, settings), str(path))
+
+
+def _create_on_own_server(path: Path, settings: config.Settings, say: Say, sync: bool) -> None:
+    from balsam.cluster import files, passwords, server, url
+    from balsam.store import users
+
+    files.create(path, sync=sync)
     try:
-        create_database(database_url(path, config.load(path)), str(path / "balsam.db"))
-    except BalsamError:
-        (path / config.SETTINGS_FILE).unlink()
+        server.start(path, say=say)
+        secret = passwords.read(path)
+        maintenance = url(path, role=roles.ADMINISTRATOR, database="postgres")
+        users.prepare_server(maintenance, str(path), secret[roles.OWNER])
+        users.administer(url(path, role=roles.ADMINISTRATOR), str(path), users.grant)
+        _create_database(path, _with_own_url(path, settings))
+    except BaseException:
+        server.stop(path, say=say)
         raise
