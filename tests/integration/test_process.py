@@ -24,7 +24,7 @@ numbers = count(1)
 @pytest.fixture
 def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
     monkeypatch.chdir(tmp_path)  # each start changes the working directory
-    processes = Processes(str(tmp_path / "stream" / "worker"))
+    processes = Processes(str(tmp_path / "stream" / "worker"), time.time)
     yield processes
     processes.kill_all(0.0)
     wait_until(lambda: processes.reap() == [] and not len(processes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -42,7 +43,7 @@ class Head:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.links = Links(str(directory / "stream"))
+        self.links = Links(str(directory / "stream"), time.time)
         self.started: dict[int, Started] = {}
         self.ended: dict[int, Ended] = {}
         self.freed: list[int] = []
@@ -259,6 +260,7 @@ def test_a_worker_whose_head_is_not_there_ends_when_its_starter_dies(tmp_path: P
         secret_key=mine[1].decode(),
         node=NODE,
         stream_prefix=str(tmp_path / "stream"),
+        clock=0.0,
     )
     text = msgspec.json.encode(invitation)
     starter = (

@@ -63,6 +63,12 @@ class Client(Protocol):
     def close(self) -> None:
         """Give back connections. The client cannot be used afterwards."""
 
+    def now(self) -> float:
+        """Return the time by which leases are measured, in seconds since the epoch.
+
+        It goes on steadily, also when this machine's clock is set. Never blocks.
+        """
+
     # apps ---------------------------------------------------------------------------
     def add_app(self, app: App) -> App:
         """Register *app* and return it with its id.

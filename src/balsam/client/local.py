@@ -60,6 +60,9 @@ class LocalClient:
     def close(self) -> None:
         self._store.close()
 
+    def now(self) -> float:
+        return self._clock()
+
     # apps
     def add_app(self, app: App) -> App:
         check_app(app)
@@ -94,7 +97,9 @@ class LocalClient:
         return list(range(first, first + len(new)))
 
     def jobs(self, query: Query = ALL, fields: Iterable[str] | None = None) -> list[Job]:
-        return self._store.read(lambda connection: jobs.fetch(connection, self._reader, query, fields))
+        return self._store.read(
+            lambda connection: jobs.fetch(connection, self._reader, query, fields)
+        )
 
     def iterate_jobs(
         self, query: Query = ALL, fields: Iterable[str] | None = None, page: int = 2000
@@ -127,7 +132,8 @@ class LocalClient:
 
     def move_jobs(self, query: Query, state: State, message: str = "") -> int:
         return self._store.write(
-            lambda connection: jobs.move(connection, query, state, message, self._clock()), _everybody
+            lambda connection: jobs.move(connection, query, state, message, self._clock()),
+            _everybody,
         )
 
     def rerun_jobs(self, query: Query) -> int:
@@ -161,7 +167,9 @@ class LocalClient:
         return _by_pages(query, page, self.events)
 
     def attempts(self, jobs: list[int]) -> list[Attempt]:
-        return self._store.read(lambda connection: events.fetch_attempts(connection, self.identity, jobs))
+        return self._store.read(
+            lambda connection: events.fetch_attempts(connection, self.identity, jobs)
+        )
 
     def iterate_attempts(self, query: Query = ALL, page: int = 5000) -> Iterator[Attempt]:
         ids: list[int] = []
@@ -206,7 +214,9 @@ class LocalClient:
         )
 
     def outlook(self, launcher_id: int, request: LeaseRequest) -> Outlook:
-        return self._store.read(lambda connection: launchers.outlook(connection, launcher_id, request))
+        return self._store.read(
+            lambda connection: launchers.outlook(connection, launcher_id, request)
+        )
 
     def retire_launcher(self, launcher_id: int, message: str, *, lost: bool = False) -> int:
         return self._store.write(

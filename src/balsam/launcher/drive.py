@@ -26,7 +26,7 @@ from balsam.launcher.journal import Journal
 from balsam.launcher.link import Links
 from balsam.launcher.messages import Beat, Hello, Kill, Recall, Run, Stop
 from balsam.launcher.plan import Planner
-from balsam.launcher.recover import journal_path, kill_leftovers, recover
+from balsam.launcher.recover import Recovery, journal_path, kill_leftovers
 from balsam.launcher.worker import BEAT_SECONDS, SILENCE_SECONDS
 from balsam.lifecycle import staging
 from balsam.model.job import Job
@@ -86,8 +86,9 @@ class Driver:
         # Closed in `_close`.
         self._log = open(log, "a", buffering=1 << 16, encoding="utf-8")  # noqa: SIM115
         self._journal = Journal(journal_path(client.path, self._id))
-        self._links = Links(str(client.path / "stream" / str(self._id)))
+        self._links = Links(str(client.path / "stream" / str(self._id)), client.now)
         self._clerk = Clerk(self.note)
+        self._recovery = Recovery(client, self._id, self.note)
         self._stagers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="staging")
         self._staging: list[Future[tuple[int, str, str]]] = []
         self._watch = client.watch(Topic.WORK)
@@ -103,7 +104,7 @@ class Driver:
         self._worker_starts = 0
         self._worker_heard = time.monotonic()
         self._status = ""
-        self._status_at = time.time() + STATUS_SECONDS
+        self._status_at = self._client.now() + STATUS_SECONDS
         self._ends = 0  # signals to end that we got
         self._give_up_at: float | None = None
         self._result: str | None = None
@@ -117,7 +118,7 @@ class Driver:
         self._say(text)
 
     def _write_log(self, text: str) -> None:
-        self._log.write(f"{_timestamp(time.time())}|{os.getpid()}|INFO|launcher] {text}\n")
+        self._log.write(f"{_timestamp(self._client.now())}|{os.getpid()}|INFO|launcher] {text}\n")
         self._log.flush()
 
     # the loop -----------------------------------------------------------------------
@@ -152,7 +153,7 @@ class Driver:
         return self._result
 
     def _turn(self, poller: zmq.Poller) -> None:
-        now = time.time()
+        now = self._client.now()
         for action in self._planner.plan(now):
             self._carry_out(action)
         self._flush(now)
@@ -167,9 +168,9 @@ class Driver:
             wake = min(wake, self._renew_at)
         if self._pending_since is not None and not self._reporting:
             wake = min(wake, self._pending_since + FLUSH_SECONDS)
-        timeout = max(0, int((wake - time.time()) * 1000) + 1)
+        timeout = max(0, int((wake - self._client.now()) * 1000) + 1)
         ready = {source for source, _ in poller.poll(timeout)}
-        now = time.time()
+        now = self._client.now()
         if self._wakeup in ready:
             self._take_signals()
         self._hear(now)
@@ -210,7 +211,7 @@ class Driver:
                 self._result = message
 
     def _leased(self, lease: Lease) -> None:
-        self._planner.leased(lease, time.time())
+        self._planner.leased(lease, self._client.now())
 
     # the workers ----------------------------------------------------------------------
     def _start_worker(self, poller: zmq.Poller) -> None:
@@ -308,7 +309,7 @@ class Driver:
         self._planner.unconfirmed = self._pending_since is not None
         for refusal in refusals:  # a handler that moved its job itself is one, too
             self._write_log(f"job {refusal.job}: {refusal.reason}")
-        self._planner.confirmed(report, refusals, time.time())
+        self._planner.confirmed(report, refusals, self._client.now())
         if self._journal.is_long:
             self._journal.shorten(self._pending, list(self._pending_attempts.values()))
 
@@ -330,11 +331,11 @@ class Driver:
             )
         if now >= self._recover_at:
             self._recover_at = now + self._lease_seconds / 3
-            self._clerk.ask(lambda: recover(self._client, self._id, self.note), lambda _: None)
+            self._clerk.ask(self._recovery.look, lambda _: None)
 
     def _renewed(self, renewal: Renewal) -> None:
         self._renewing = False
-        self._planner.killed(renewal.killed, time.time())
+        self._planner.killed(renewal.killed, self._client.now())
 
     def _log_moves(self, report: Report) -> None:
         lines = []

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from subprocess import PIPE, Popen
 from typing import Any
 
@@ -33,8 +35,9 @@ class _OnlyOurs:
 class Links:
     """Listens for workers, starts the one of this machine, and passes messages."""
 
-    def __init__(self, stream_directory: str) -> None:
+    def __init__(self, stream_directory: str, now: Callable[[], float]) -> None:
         self._stream_directory = stream_directory
+        self._now = now
         self._context = zmq.Context()
         self._auth = ThreadAuthenticator(self._context)
         self._auth.start()
@@ -64,6 +67,7 @@ class Links:
             secret_key=self._worker_secret.decode(),
             node=node,
             stream_prefix=f"{self._stream_directory}/{name}",
+            clock=self._now() - time.monotonic(),
         )
         process = Popen(
             # UTF-8, whatever the locale: names of jobs and their arguments are.

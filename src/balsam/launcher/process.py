@@ -13,6 +13,7 @@ import resource
 import signal
 import stat
 import time
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import NamedTuple
 
@@ -68,10 +69,13 @@ class Processes:
     ----------
     stream_prefix
         Path of the stream files, to which ``-{n}.out`` is added.
+    now
+        Gives the time of starts and ends, in seconds since the epoch.
     """
 
-    def __init__(self, stream_prefix: str) -> None:
+    def __init__(self, stream_prefix: str, now: Callable[[], float]) -> None:
         self._stream_prefix = stream_prefix
+        self._now = now
         self._streams: list[_Stream] = []
         self._stream_count = 0
         self._environ = dict(os.environb)
@@ -121,7 +125,7 @@ class Processes:
                 running.offset = os.fstat(running.stream.descriptor).st_size
                 actions.append((os.POSIX_SPAWN_DUP2, running.stream.descriptor, 1))
             actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
-            started = time.time()
+            started = self._now()
             pid = os.posix_spawn(
                 program,
                 argv,
@@ -197,7 +201,7 @@ class Processes:
         return ended
 
     def _end(self, pid: int, running: _Running) -> Ended:
-        now = time.time()
+        now = self._now()
         _signal_group(pid, signal.SIGKILL)
         task = running.task
         del self._pids[task.id]

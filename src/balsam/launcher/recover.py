@@ -39,27 +39,49 @@ def _pid_space() -> str:
     return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
 
 
-def recover(client: Client, own: int, say: Callable[[str], None]) -> None:
-    """Retire every launcher that is dead, after replaying what it knew.
-
-    A launcher whose process we would see is dead when that is; any other when its lease has
-    ended.
+class Recovery:
+    """Retires every launcher that is dead, after replaying what it knew.
 
     Parameters
     ----------
     own
         Our own launcher id, left alone.
     """
-    host = socket.gethostname()
-    dead = {info.id: info for info in client.expired_launchers()}
-    for info in client.launchers():
-        visible = info.host == host and info.pid_started.rpartition("/")[0] == _pid_space()
-        if visible and process_start(info.pid) != info.pid_started:
-            dead[info.id] = info
-    dead.pop(own, None)
-    for info in dead.values():
-        for line in _take_over(client, info, on_this_host=info.host == host):
-            say(line)
+
+    def __init__(self, client: Client, own: int, say: Callable[[str], None]) -> None:
+        self._client = client
+        self._own = own
+        self._say = say
+        self._host = socket.gethostname()
+        #: When the leases ended of launchers whose processes are there: launcher → time.
+        self._overdue: dict[int, float] = {}
+
+    def look(self) -> None:
+        """Look for dead launchers once. Called every third of a lease: so often live ones renew.
+
+        A launcher whose process we would see is dead when that is gone. While it is there, an
+        ended lease alone does not tell, for the machine's clock may have been set: it is dead
+        when it has not renewed its lease by the next look. Any other is dead when its lease has
+        ended.
+        """
+        ended = {info.id for info in self._client.expired_launchers()}
+        overdue: dict[int, float] = {}
+        for info in self._client.launchers():
+            if info.id == self._own:
+                continue
+            visible = info.host == self._host and _is_of_this_pid_space(info)
+            gone = visible and process_start(info.pid) != info.pid_started
+            if info.id in ended and visible and not gone:
+                overdue[info.id] = info.expires_at
+                gone = self._overdue.get(info.id) == info.expires_at
+            if gone or (info.id in ended and not visible):
+                for line in _take_over(self._client, info, on_this_host=info.host == self._host):
+                    self._say(line)
+        self._overdue = overdue
+
+
+def _is_of_this_pid_space(info: LauncherInfo) -> bool:
+    return info.pid_started.rpartition("/")[0] == _pid_space()
 
 
 def _take_over(client: Client, info: LauncherInfo, *, on_this_host: bool) -> Iterator[str]:

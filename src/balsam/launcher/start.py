@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import time
 from functools import cache
 
 import msgspec
@@ -15,7 +14,7 @@ from balsam.client.interface import Client
 from balsam.errors import CannotStart, InvalidInput
 from balsam.launcher.drive import Driver
 from balsam.launcher.plan import Options, Planner
-from balsam.launcher.recover import process_start, recover
+from balsam.launcher.recover import process_start
 from balsam.launcher.tasks import MpiStart, TaskBuilder
 from balsam.lifecycle.environ import launcher_environ
 from balsam.model.job import Job
@@ -80,7 +79,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     """
     settings = config.load(client.path)
     pilot, mpi = settings.launcher, mpi_start(settings.mpi.command)
-    started = time.time()
+    started = client.now()
     node = this_node(request.gpus_per_node)
     info = LauncherInfo(
         host=node.host,
@@ -97,7 +96,6 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    recover(client, launcher_id, say)
     seconds = request.time_limit_minutes * 60
     options = Options(
         launcher_id=launcher_id,
@@ -135,7 +133,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     reason = driver.run()
     say(
         f"Launcher {launcher_id} ended: {reason}. {planner.started_count} runs started,"
-        f" {planner.ended_count} jobs ended, {time.time() - started:.1f} s"
+        f" {planner.ended_count} jobs ended, {client.now() - started:.1f} s"
     )
     left = client.outlook(launcher_id, options.lease)
     if left.unfit:

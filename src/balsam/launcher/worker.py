@@ -50,6 +50,7 @@ class Invitation(msgspec.Struct):
     secret_key: str
     node: NodeResources
     stream_prefix: str
+    clock: float  #: the head's time minus this machine's monotonic clock, in seconds
 
 
 class Worker:
@@ -57,7 +58,8 @@ class Worker:
 
     def __init__(self, invitation: Invitation) -> None:
         self._node = invitation.node
-        self._processes = Processes(invitation.stream_prefix)
+        self._clock = invitation.clock
+        self._processes = Processes(invitation.stream_prefix, self._now)
         self._queues: dict[int, deque[Task]] = {}
         self._idle: dict[int, list[Place]] = {}
         self._news = Done([], [], [], [])
@@ -77,6 +79,10 @@ class Worker:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # the wake-up is all
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all of us, the head acts on it
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the head decides
+
+    def _now(self) -> float:
+        """Return the head's time, which goes on steadily when the machine's clock is set."""
+        return self._clock + time.monotonic()
 
     def run(self) -> int:
         """Work until the head says stop or is not heard any more."""
@@ -155,7 +161,7 @@ class Worker:
             except CannotStart as reason:
                 # A directory of the launcher's PATH, which it may show, need not be UTF-8.
                 text = str(reason).encode(errors="replace").decode()
-                ended = Ended(task.id, 0, time.time(), 1, 0.0, 0.0, 0, text)
+                ended = Ended(task.id, 0, self._now(), 1, 0.0, 0.0, 0, text)
                 self._news.ended.append(ended)
                 self._changed()
             else:

@@ -29,7 +29,7 @@ class Database:
         The database system is not supported.
     """
 
-    def __init__(self, url: str, name: str, busy_seconds: float) -> None:
+    def __init__(self, url: str | URL, name: str, busy_seconds: float) -> None:
         self.name = name
         self._given = url
         self.url: URL = make_url(url)

@@ -114,16 +114,15 @@ class Store:
     def now(self) -> float:
         """Return the time, in seconds since the epoch: the server's, where there is one.
 
-        Leases of launchers on many hosts are measured by one clock.
+        Leases of launchers on many hosts are measured by one clock, which goes on steadily when
+        that of a machine is set.
         """
-        if not self._database.is_server:
-            return time.time()
         return time.monotonic() + self._clock_offset
 
     def _read_clock(self, connection: Connection) -> None:
-        if self._database.is_server:
-            self._clock_read_at = time.monotonic()
-            self._clock_offset = self._database.system.now(connection) - time.monotonic()
+        self._clock_read_at = time.monotonic()
+        now = self._database.system.now(connection) if self._database.is_server else time.time()
+        self._clock_offset = now - time.monotonic()
 
     # transactions ---------------------------------------------------------------------
     def read(self, work: Callable[[Connection], R]) -> R:
