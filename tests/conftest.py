@@ -13,6 +13,8 @@ from tests import postgres
 
 #: Seconds that processes get to end by themselves after a test.
 PATIENCE = 10.0
+#: What runs on one runs on all.
+DATABASES = ["sqlite", "postgresql"]
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +44,20 @@ def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
     postgres_server.drop_database(url)
 
 
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest) -> str:
+    """The setting `database.url` of a new site, for each database system."""
+    if request.param == "sqlite":
+        return "sqlite"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_running(request: pytest.FixtureRequest, balsam_home: Path) -> Iterator[None]:
     """Fail an integration or acceptance test that leaves a process behind."""
     yield
-    folder = Path(request.path).parent.name
-    if folder not in ("integration", "acceptance"):
+    if not {"integration", "acceptance", "chaos"} & set(Path(request.path).parts):
         return
     _, left = psutil.wait_procs(_started_by(balsam_home), timeout=PATIENCE)
     told = [f"{process.pid} {process.name()}" for process in left if process.is_running()]

@@ -59,8 +59,11 @@ class Server:
 
     def _control(self, *words: str | Path) -> None:
         command = as_user(self._ctl, "-D", self.path / "data", "-w", *words)
+        # It outlives the test that started it, which looks for processes with its home.
+        environ = {name: value for name, value in os.environ.items() if name != "BALSAM_HOME"}
         # Not to pipes: the server would keep them open.
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        silent = subprocess.DEVNULL
+        subprocess.run(command, check=True, stdout=silent, stderr=silent, env=environ)
 
     def stop(self) -> None:
         self._control("-m", "immediate", "stop")

@@ -14,18 +14,6 @@ from balsam.model.app import App
 from tests.contract.calls import fill
 from tests.contract.pilot import Clock, Pilot
 
-#: What runs on one runs on all.
-DATABASES = ["sqlite", "postgresql"]
-
-
-@pytest.fixture(params=DATABASES)
-def database(request: pytest.FixtureRequest) -> str:
-    """The setting `database.url` of a new site, for each database system."""
-    if request.param == "sqlite":
-        return "sqlite"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
 
 @pytest.fixture
 def site(database: str, tmp_path: Path, balsam_home: Path) -> Path:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
+from balsam import config
 from balsam.client.connect import create_site, open_client
 from balsam.client.interface import Client
 from balsam.model.app import App
@@ -165,12 +169,29 @@ class Campaign:
         return "\n".join([*lines, *map(str, self.attempts(job)), *logs])
 
 
+@contextmanager
+def locked(campaign: Campaign) -> Iterator[None]:
+    """Let nobody else write to the site's database."""
+    url = config.load(campaign.site).database.url
+    if url == "sqlite":
+        file = sqlite3.connect(campaign.site / "balsam.db", isolation_level=None)
+        file.execute("BEGIN IMMEDIATE")
+        yield
+        file.close()
+    else:
+        with psycopg.connect(url) as server:
+            server.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
+            yield
+
+
 @pytest.fixture
 def campaign(
-    tmp_path: Path, balsam_home: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, tmp_path: Path, balsam_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Campaign]:
-    """A new site with the app 'true'."""
+    """A new site with the app 'true', on each database there is."""
     monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    balsam_home.mkdir()
+    (balsam_home / "settings.toml").write_text(f'[database]\nurl = "{database}"\n')
     site = tmp_path / "site"
     create_site(site)
     client = open_client(site)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from balsam.model.query import Query
 from balsam.model.states import State
 from balsam.model.wire import Outcome
 from balsam.nodes.hardware import memory_mib
-from tests.integration.conftest import Campaign, Run, Start, wait_until
+from tests.integration.conftest import Campaign, Run, Start, locked, wait_until
 
 S = State
 
@@ -349,14 +348,11 @@ def test_a_locked_database_only_delays_what_it_is_told(campaign: Campaign, start
     child = campaign.job("true", "child", parents=[job])
     launcher = start()
     campaign.wait_for(job, S.RUNNING)
-    other = sqlite3.connect(campaign.site / "balsam.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    opened.write_text("go\n")
-    campaign.wait_for_output(job, "went on")
-    wait_until(lambda: "the database cannot answer" in launcher.output, lambda: launcher.output)
-    assert campaign.state(job) == S.RUNNING
-    other.execute("ROLLBACK")
-    other.close()
+    with locked(campaign):
+        opened.write_text("go\n")
+        campaign.wait_for_output(job, "went on")
+        wait_until(lambda: "the database cannot answer" in launcher.output, lambda: launcher.output)
+        assert campaign.state(job) == S.RUNNING
     launcher.wait()
     assert "the database answers again" in launcher.output
     assert [campaign.state(id_) for id_ in (job, child)] == [S.JOB_FINISHED] * 2
