@@ -41,6 +41,8 @@ class LauncherSettings(msgspec.Struct, kw_only=True):
     hooks: Count = 0
     #: Seconds a hook may take; 0: no limit.
     hook_seconds: NotNegative = 0.0
+    #: A job whose worker or launcher died so often while it ran becomes FAILED; 0: no limit.
+    crash_limit: Count = 5
 
 
 class MpiSettings(msgspec.Struct, kw_only=True):

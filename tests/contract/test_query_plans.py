@@ -69,8 +69,13 @@ def test_a_lease_reads_the_queue_in_order_and_sorts_nothing(plans: Plans) -> Non
     request = LeaseRequest(limit=5, memory_mib=1000, owner="somebody", workflow_filter="w")
     plans.client.lease(launcher, request)
     assert plans.of() == [
+        # what waits for its retry, and whose time has come, is a range of its own index,
+        "SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH jobs USING COVERING INDEX ix_jobs_retry_at (retry_at>? AND retry_at<?)",
         "SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)",
         "SCAN jobs USING INDEX ix_jobs_queue",
+        # and so is the next of these.
+        "SEARCH jobs USING INDEX ix_jobs_retry_at (retry_at>?)",
     ]
 
 

@@ -11,11 +11,13 @@ import sys
 from typing import Any
 
 from balsam.cli.context import open_site, warn
+from balsam.cli.options import add_retry
 from balsam.cli.output import app_record, print_json
 from balsam.client.interface import Client
 from balsam.errors import InvalidInput, MultipleFound, NotFound, nearest
 from balsam.model.app import App, split_words
 from balsam.model.query import ALL
+from balsam.model.retry import rules_of, rules_text
 
 #: Programs whose first argument may be a script of the user.
 _INTERPRETER = re.compile(r"(python|bash|sh|zsh|perl|ruby|Rscript|julia|node|lua)[\d.]*")
@@ -29,6 +31,7 @@ examples:
   balsam app --name say-hello --executable "echo hello"
   balsam app --name sim --executable "./sim --beta {{beta}}" --postprocess collect.py \\
       --description lattice simulation
+  balsam app --name big --executable ./big --retry 'exit=137: memory*2, max=3'
 """
 
 
@@ -52,6 +55,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--description", nargs="*", default=[], metavar="WORD", help="what it is for"
     )
+    add_retry(parser, "for jobs without a rule that matches")
     parser.add_argument("--json", action="store_true", help="print the app as JSON")
     parser.set_defaults(run=run)
 
@@ -65,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         postprocess=located(args.postprocess, "--postprocess"),
         envscript=_absolute_file(args.envscript),
         description=" ".join(args.description),
+        retry=rules_of(args.retry),
     )
     with open_site(args) as client:
         added = client.add_app(app)
@@ -79,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     print("-" * 46)
     for field in ("name", "description", "executable", "preprocess", "postprocess", "envscript"):
         print(f"{field + ':':<32}{getattr(added, field)}".rstrip())
+    if added.retry:
+        print(f"{'retry:':<32}{rules_text(added.retry)}")
     print("Added app to database")
     return 0
 

@@ -26,14 +26,15 @@ _COMMANDS = ("executable", "preprocess", "postprocess")
 
 EXAMPLES = """\
 VALUE is read as the field's type: numbers; true or false; JSON for data, tags, parameters and
-environ (the last three also as "K=V K=V"); a state for state. After a change of state to
-CREATED or RESTART_READY a job runs again.
+environ (the last three also as "K=V K=V"); rules separated by semicolons for retry; a state for
+state. After a change of state to CREATED or RESTART_READY a job runs again.
 
 examples:
   balsam modify 12 priority 5
   balsam modify jobs 12 --attr state --value CREATED
   balsam modify --wf scan --state FAILED wall_time_minutes 90
   balsam modify sim executable "/soft/sim --fast" --type apps
+  balsam modify sim retry "exit=137: memory*2; timeout: time*1.5, max=4" --type apps
 """
 
 
@@ -132,9 +133,11 @@ def _modify_app(
     if len(names) != 1:
         raise InvalidInput("give the name or id of one app: balsam modify NAME ATTR VALUE")
     app = one_app(client, names[0])
-    new = located(value, attribute) if attribute in _COMMANDS else value
+    new: Any = located(value, attribute) if attribute in _COMMANDS else value
+    if attribute == "retry":
+        new = field_value(attribute, value)
     check_app(msgspec.structs.replace(app, **{attribute: new}))
     client.update_apps(Query(filters=parse({"id": app.id}, "apps")), {attribute: new})
-    print(f"{app.name} {attribute}: {new}".rstrip())
+    print(f"{app.name} {attribute}: {text(attribute, new)}".rstrip())
     print("Changed 1 app.")
     return 0

@@ -9,6 +9,7 @@ from balsam.cli.prototype import Given
 from balsam.cli.sources import Array, Lines, Single, Source, open_records
 from balsam.cli.values import memory_mib, pair
 from balsam.errors import InvalidInput
+from balsam.model.retry import EXAMPLE, rules_of
 
 #: Options with text → field, in the order of the help.
 TEXTS = {
@@ -77,6 +78,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--env", action="append", default=[], metavar="K=V", help="environment (repeatable)"
     )
     group.add_argument("--data", metavar="JSON", help="the job's own data")
+    add_retry(group, "tried before the app's rules")
     for name, text in (
         ("post_handle_error", "run the app's postprocess after an error"),
         ("post_handle_timeout", "run the app's postprocess after a time-out"),
@@ -102,6 +104,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="check and show, add nothing")
     parser.add_argument("--json", action="store_true", help="print the jobs as JSON")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def add_retry(parser: argparse._ActionsContainer, note: str) -> None:
+    """Add ``--retry``, which gives a list of rules or nothing."""
+    parser.add_argument(
+        "--retry",
+        action="append",
+        metavar="RULE",
+        help=f"what follows when a run fails, as in '{EXAMPLE}' (repeatable; {note})",
+    )
 
 
 def _spelled(option: str) -> str:
@@ -135,7 +147,7 @@ def given(args: argparse.Namespace) -> Given:
     Raises
     ------
     InvalidInput
-        A ``K=V`` has no ``=``, or an amount of memory is none.
+        A ``K=V`` has no ``=``, an amount of memory or a retry rule is none.
     """
     said = Given(data=args.data)
     for option, (field, _) in TEXTS.items():
@@ -155,6 +167,8 @@ def given(args: argparse.Namespace) -> Given:
             said.values[option] = number
     if args.memory is not None:
         said.values["memory_mib"] = memory_mib(args.memory)
+    if args.retry is not None:
+        said.values["retry"] = rules_of(args.retry)
     if args.post_handle_error:
         said.values["post_error_handler"] = True
     if args.post_handle_timeout:

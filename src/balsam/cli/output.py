@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import msgspec
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.job import Job
+from balsam.model.retry import rules_of, rules_text
 from balsam.model.wire import Attempt, Event
 
 
@@ -74,19 +74,9 @@ def batch_job_record(batch_job: BatchJob) -> dict[str, Any]:
     return _record(batch_job)
 
 
-def signal_name(exit_code: int | None) -> str | None:
-    """Return the name of the signal that *exit_code* (minus its number) stands for, or None."""
-    if exit_code is None or exit_code >= 0:
-        return None
-    try:
-        return signal.Signals(-exit_code).name
-    except ValueError:
-        return f"signal {-exit_code}"
-
-
 def attempt_record(attempt: Attempt) -> dict[str, Any]:
     """Return the JSON form of *attempt*: its fields, and `signal`, the name of what ended it."""
-    return {**_record(attempt), "signal": signal_name(attempt.exit_code)}
+    return {**_record(attempt), "signal": attempt.signal}
 
 
 def print_json(value: Any) -> None:
@@ -110,6 +100,8 @@ def text(field: str, value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if field == "retry":
+        return rules_text(rules_of(value))
     if is_time(field):
         return timestamp(value) or ""
     if isinstance(value, dict | list):

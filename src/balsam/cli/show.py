@@ -13,6 +13,7 @@ from balsam.errors import NotFound
 from balsam.model.graph import Kind
 from balsam.model.job import Job
 from balsam.model.query import Query, parse
+from balsam.model.retry import signal_name
 from balsam.model.states import TABLE
 from balsam.model.wire import Attempt, Event
 
@@ -106,8 +107,7 @@ def _print(job: Job, record: dict[str, Any]) -> None:
     for name, value in record.items():
         if name in ("attempts", "events"):
             continue
-        note = f"  ({TABLE[job.state].text})" if name == "state" else ""
-        print(f"{name.rjust(width)}: {output.text(name, value)}{note}".rstrip())
+        print(f"{name.rjust(width)}: {output.text(name, value)}{_note(job, name)}".rstrip())
     if record["attempts"]:
         print("\nAttempts")
         print(output.table(ATTEMPT_COLUMNS, [_attempt_row(a) for a in record["attempts"]]))
@@ -116,6 +116,12 @@ def _print(job: Job, record: dict[str, Any]) -> None:
         was = event["from_state"] or "-"
         print(f"{event['time']}  {was} -> {event['to_state']}  {event['message']}".rstrip())
     print()
+
+
+def _note(job: Job, field: str) -> str:
+    """Return what is said behind the value of a field."""
+    said = {"state": TABLE[job.state].text, "exit_code": signal_name(job.exit_code)}.get(field)
+    return f"  ({said})" if said else ""
 
 
 def _attempt_row(record: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import msgspec
 
 from balsam.errors import InvalidInput, UnknownField, nearest
 from balsam.model.job import EDITABLE, FIELDS
+from balsam.model.retry import rules_of
 
 #: Names that 0.x had for fields.
 SYNONYMS = {
@@ -150,7 +151,7 @@ def field_value(name: str, text: str) -> Any:
     """Return *text* as a value of the job field *name*.
 
     data, parameters, tags and environ take JSON; the last three also ``K=V K=V``. Parents
-    take ids, separated by blanks or commas.
+    take ids, separated by blanks or commas; retry takes rules, separated by semicolons, or JSON.
 
     Raises
     ------
@@ -162,6 +163,8 @@ def field_value(name: str, text: str) -> Any:
         return _boolean(name, text)
     if kind is int or kind is float:
         return memory_mib(text) if name == "memory_mib" else _number(name, text, kind)
+    if name == "retry":
+        return rules_of(json_value(text, name) if text.lstrip()[:1] in ("[", "{") else text)
     if name in _PARENT_FIELDS:
         ids = text.strip("[] ").replace(",", " ").split()
         return [_number(name, one, int) for one in ids]
@@ -193,6 +196,8 @@ def typed(name: str, value: Any) -> Any:
         return field_value(name, value)
     if name in ("tags", "environ") and isinstance(value, dict):
         return {key: as_text(one) for key, one in value.items()}
+    if name == "retry":
+        return rules_of(value)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -221,10 +221,13 @@ class Client(Protocol):
 
     def outlook(self, launcher_id: int, request: LeaseRequest) -> Outlook: ...
 
-    def retire_launcher(self, launcher_id: int, message: str, *, lost: bool = False) -> int:
+    def retire_launcher(
+        self, launcher_id: int, message: str, *, lost: bool = False, crash_limit: int = 0
+    ) -> int:
         """End a launcher: what it still holds goes back; running jobs to RESTART_READY.
 
-        With *lost* the message says that it died. Returns how many jobs it held.
+        With *lost* the message says that it died, which is counted in `crashes` of the jobs that
+        ran; those that reach *crash_limit* (0: none) become FAILED. Returns how many jobs it held.
         """
 
     def expired_launchers(self) -> list[LauncherInfo]:

@@ -32,9 +32,12 @@ T = TypeVar("T")
 __all__ = ["Job", "Jobs"]
 
 _PARENT_KINDS = {"parents": Kind.OK, "parents_failed": Kind.FAIL, "parents_any": Kind.ANY}
-_CONTAINERS = (*JSON_FIELDS, *new_jobs.PARENT_FIELDS)
+_CONTAINERS = (*JSON_FIELDS, *new_jobs.PARENT_FIELDS, "retry")
 #: What a move can change besides the state.
-_OF_THE_STATE = ("state", "updated_at", "pending_parents", "retries", "exit_code", "launcher_id")
+_OF_THE_STATE = (
+    *("state", "updated_at", "pending_parents", "exit_code", "launcher_id"),
+    *("retries", "timeouts", "crashes", "retry_at"),
+)
 
 
 class Job(model.Job, kw_only=True, dict=True, eq=False):

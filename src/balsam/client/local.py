@@ -196,7 +196,9 @@ class LocalClient:
 
     def lease(self, launcher_id: int, request: LeaseRequest) -> Lease:
         return self._store.write(
-            lambda connection: launchers.lease(connection, self._reader, launcher_id, request)
+            lambda connection: launchers.lease(
+                connection, self._reader, launcher_id, request, self._clock()
+            )
         )
 
     def report(self, launcher_id: int, report: Report) -> list[Refusal]:
@@ -218,10 +220,12 @@ class LocalClient:
             lambda connection: launchers.outlook(connection, launcher_id, request)
         )
 
-    def retire_launcher(self, launcher_id: int, message: str, *, lost: bool = False) -> int:
+    def retire_launcher(
+        self, launcher_id: int, message: str, *, lost: bool = False, crash_limit: int = 0
+    ) -> int:
         return self._store.write(
             lambda connection: launchers.retire(
-                connection, launcher_id, message, lost, self._clock()
+                connection, launcher_id, message, lost, crash_limit, self._clock()
             ),
             _everybody,
         )

@@ -7,13 +7,17 @@ Pure. `Held` is a job under lease; the functions return the moves that are due a
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import NamedTuple
 
+from balsam.launcher import retries
 from balsam.launcher.messages import Ended, Started
+from balsam.launcher.retries import Verdict
 from balsam.lifecycle.staging import needs_stage_in, needs_stage_out
 from balsam.model.app import App
 from balsam.model.job import Job
+from balsam.model.retry import ending_text
 from balsam.model.states import END_STATES, RUNNABLE_STATES, State
-from balsam.model.wire import Attempt, Move, Outcome
+from balsam.model.wire import Aftermath, Attempt, Move, Outcome
 
 
 class Step(Enum):
@@ -39,16 +43,32 @@ class Held:
         self.step = next_step(job, app, job.state)
         self.task: int | None = None  #: its task on a worker
         self.attempt: Attempt | None = None  #: the execution that runs
+        self.last: Attempt | None = None  #: the execution that ended here last
         self.killed = False  #: by a user: its state is USER_KILLED already
         self.timed_out = False  #: told to end because the launcher's time is over
         self.confirming = False  #: the step waits until the database has the state
 
-    def move(self, to: State, time: float, message: str = "") -> Move:
+    def move(
+        self, to: State, time: float, message: str = "", aftermath: Aftermath | None = None
+    ) -> Move:
         """Return the move to *to*, and be there."""
         number = self.job.attempt
-        move = Move(self.job.id or 0, number, self.state, to, time, message)
+        move = Move(self.job.id or 0, number, self.state, to, time, message, aftermath)
         self.state = self.job.state = to
         self.step = next_step(self.job, self.app, to)
+        return move
+
+    def follow(self, verdict: Verdict, time: float) -> Move:
+        """Return the move that *verdict* says, and be there, with what changes in the job."""
+        job, aftermath = self.job, verdict.aftermath
+        job.retries += self.state is State.RUN_ERROR and verdict.to is State.RESTART_READY
+        move = self.move(verdict.to, time, verdict.note, aftermath)
+        if aftermath is not None:
+            job.crashes += aftermath.crashed
+            job.memory_mib = aftermath.memory_mib or job.memory_mib
+            job.wall_time_minutes = aftermath.wall_time_minutes or job.wall_time_minutes
+            if aftermath.retry_at is not None:
+                self.step = Step.GIVE_BACK
         return move
 
 
@@ -94,24 +114,13 @@ def settle(held: Held, now: float) -> list[Move]:
             case State.RUN_DONE | State.POSTPROCESSED if held.step is Step.ENDED:
                 moves.append(held.move(State.JOB_FINISHED, now))
             case State.RUN_ERROR if held.step is Step.ENDED:
-                moves.append(after_error(held, now))
+                verdict = retries.after_error(job, held.app, held.last, now)
+                moves.append(held.follow(verdict, now))
             case State.RUN_TIMEOUT if held.step is Step.ENDED:
-                if job.auto_timeout_retry or job.post_timeout_handler:
-                    moves.append(held.move(State.RESTART_READY, now))
-                else:
-                    moves.append(held.move(State.FAILED, now, "out of time; no retry wanted"))
+                verdict = retries.after_timeout(job, held.app, held.last, now)
+                moves.append(held.follow(verdict, now))
             case _:
                 return moves
-
-
-def after_error(held: Held, now: float) -> Move:
-    """Return the move of a job whose run failed: a retry, or the end."""
-    job = held.job
-    if job.retries < job.max_retries:
-        job.retries += 1
-        note = f"retry {job.retries} of {job.max_retries}"
-        return held.move(State.RESTART_READY, now, note)
-    return held.move(State.FAILED, now)
 
 
 def run_started(held: Held, started: Started, launcher_id: int, node: str, site: str) -> Move:
@@ -147,6 +156,7 @@ def run_ended(held: Held, ended: Ended, reason: str) -> list[Move]:
     attempt.peak_memory_mib = ended.peak_memory_mib
     attempt.cpu_seconds = ended.cpu_seconds
     attempt.output_size = ended.output_size
+    held.last, held.job.exit_code = attempt, ended.exit_code
     if held.killed:
         attempt.outcome, attempt.message = Outcome.KILLED, "killed by user"
         held.step = Step.GIVE_BACK
@@ -156,6 +166,7 @@ def run_ended(held: Held, ended: Ended, reason: str) -> list[Move]:
         moves = [held.move(State.RUN_DONE, ended.time)]
     elif held.timed_out:
         attempt.outcome, attempt.message = Outcome.TIMEOUT, reason
+        held.job.timeouts += 1
         moves = [held.move(State.RUN_TIMEOUT, ended.time, reason)]
     else:
         attempt.outcome, attempt.message = Outcome.ERROR, describe(ended)
@@ -165,31 +176,48 @@ def run_ended(held: Held, ended: Ended, reason: str) -> list[Move]:
 
 def describe(ended: Ended) -> str:
     """Return how a program failed: its exit code or signal, and the end of its output."""
-    if ended.exit_code < 0:
-        import signal
-
-        try:
-            name = signal.Signals(-ended.exit_code).name
-        except ValueError:
-            name = f"signal {-ended.exit_code}"
-        text = f"ended by {name}"
-    else:
-        text = f"exit code {ended.exit_code}"
+    text = ending_text(ended.exit_code)
     return f"{text}: {ended.message}" if ended.message else text
 
 
-def run_lost(held: Held, launcher_id: int, node: str, now: float, message: str) -> list[Move]:
-    """Note that the worker died with the job: not the job's fault, it runs again."""
+def suspects(lost: list[Held]) -> set[int]:
+    """Return which of the jobs *lost* with a worker may be why it died.
+
+    Those that were heard to run; when there is none, all that were sent there.
+    """
+    heard = [held for held in lost if held.attempt is not None]
+    return {held.job.id or 0 for held in heard or lost}
+
+
+class Loss(NamedTuple):
+    """The end of a worker, for one of its jobs."""
+
+    node: str
+    time: float
+    message: str
+    suspected: bool  #: the job may be why
+
+
+def run_lost(held: Held, launcher_id: int, loss: Loss, crash_limit: int) -> list[Move]:
+    """Note that the worker died with the job, which runs again, uncharged.
+
+    Parameters
+    ----------
+    crash_limit
+        How often the run of a job may be lost before it is FAILED; 0: without limit.
+    """
     moves: list[Move] = []
     if held.attempt is None:  # sent, and nothing was heard of it
-        started = Started(0, 0, now, "", 0)
-        moves.append(run_started(held, started, launcher_id, node, "/"))
+        started = Started(0, 0, loss.time, "", 0)
+        moves.append(run_started(held, started, launcher_id, loss.node, "/"))
     assert held.attempt is not None
-    held.attempt.ended_at, held.attempt.outcome, held.attempt.message = now, Outcome.LOST, message
+    held.attempt.ended_at, held.attempt.outcome = loss.time, Outcome.LOST
+    held.attempt.message = loss.message
     if held.killed:
         held.step = Step.GIVE_BACK
         return moves
-    moves.append(held.move(State.RESTART_READY, now, message))
+    verdict = retries.after_loss(held.job, loss.message, crash_limit, suspected=loss.suspected)
+    moves.append(held.follow(verdict, loss.time))
     return moves
 
 

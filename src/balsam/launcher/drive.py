@@ -88,7 +88,7 @@ class Driver:
         self._journal = Journal(journal_path(client.path, self._id))
         self._links = Links(str(client.path / "stream" / str(self._id)), client.now)
         self._clerk = Clerk(self.note)
-        self._recovery = Recovery(client, self._id, self.note)
+        self._recovery = Recovery(client, self._id, planner.options.crash_limit, self.note)
         self._stagers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="staging")
         self._staging: list[Future[tuple[int, str, str]]] = []
         self._watch = client.watch(Topic.WORK)

@@ -22,7 +22,8 @@ import msgspec
 
 from balsam.launcher import actions, careers
 from balsam.launcher.board import PATIENCE_SECONDS, Board
-from balsam.launcher.careers import Held, Step
+from balsam.launcher.careers import Held, Loss, Step
+from balsam.launcher.leasing import LOOK_SECONDS, Leasing
 from balsam.launcher.messages import Done, Ended, Started
 from balsam.launcher.placement import Node
 from balsam.launcher.tasks import TaskBuilder
@@ -30,12 +31,8 @@ from balsam.model.resources import UNITS, NodeResources
 from balsam.model.states import END_STATES, State
 from balsam.model.wire import Attempt, Lease, LeaseRequest, Move, Refusal, Report
 
-#: Seconds after which an idle launcher looks for work by itself, though no bell rang.
-LOOK_SECONDS = 5.0
 #: Seconds between SIGTERM and SIGKILL when a user kills a job.
 KILL_SECONDS = 0.5
-#: Most jobs leased at once, and most held back for the free places.
-LARGEST_LEASE, LARGEST_STOCK = 1000, 4000
 
 
 class Options(msgspec.Struct, kw_only=True):
@@ -49,6 +46,7 @@ class Options(msgspec.Struct, kw_only=True):
     grace_seconds: float = 10.0
     ends_at: float | None = None  #: when the allocation is over
     hooks: int = 1  #: most hooks at a time
+    crash_limit: int = 0  #: how often a job may be lost with its worker; 0: no limit
 
 
 class Planner:
@@ -65,12 +63,8 @@ class Planner:
         self._report = Report(moves=[], attempts=[], released=[])
         self._attempts: dict[tuple[int, int], Attempt] = {}
         self._actions: list[actions.Action] = []
-        self._hungry = True  #: there may be jobs to lease
-        self._urgent = False  #: there may be jobs that go before all in stock
-        self._leasing = False
-        self._mean_units = UNITS
+        self._leasing = Leasing(options.lease)
         self._idle_since: float | None = None
-        self._looked_at = 0.0
         self._finished = False
         self._now = 0.0
 
@@ -82,7 +76,7 @@ class Planner:
         request.cores = max(node.cores for node in nodes)
         request.gpus = max(len(node.gpus) for node in nodes)
         request.memory_mib = max(node.memory_mib for node in nodes)
-        self._hungry = True
+        self._leasing.look()
 
     def _resources(self) -> list[NodeResources]:
         return [node.slots.node for node in self._board.nodes.values()]
@@ -90,17 +84,17 @@ class Planner:
     def worker_lost(self, name: str, message: str, now: float) -> None:
         """Everything that was on the node runs again."""
         node, lost = self._board.lose(name)
+        suspects = careers.suspects([held for held, was_hook in lost if not was_hook])
         for held, was_hook in lost:
             if node and not was_hook:
-                launcher = self.options.launcher_id
-                self._tell(held, careers.run_lost(held, launcher, node.host, now, message))
+                loss = Loss(node.host, now, message, held.job.id in suspects)
+                launcher, limit = self.options.launcher_id, self.options.crash_limit
+                self._tell(held, careers.run_lost(held, launcher, loss, limit))
             self._go_on(held, now)
 
     def leased(self, lease: Lease, now: float) -> None:
         """Take jobs into hand."""
-        self._leasing = False
-        if self.options.lease.only_priority_from is None:
-            self._hungry = len(lease.jobs) >= self.options.lease.limit
+        self._leasing.answered(lease, self._resources(), now)
         if lease.jobs:
             self._idle_since = None
         for job in lease.jobs:
@@ -108,14 +102,10 @@ class Planner:
             self.held[job.id or 0] = held
             self.labels[job.id or 0] = f"[{job.name} | {job.job_id[:8]}]"
             self._go_on(held, now)
-        if lease.jobs:
-            cores = max((node.cores for node in self._resources()), default=1)
-            units = sum(job.request.core_units(cores) for job in lease.jobs)
-            self._mean_units = max(1, units // len(lease.jobs))
 
     def work_may_have_come(self) -> None:
         """Somebody changed something."""
-        self._hungry = self._urgent = True
+        self._leasing.look(urgent=True)
 
     def jobs_of(self, tasks: Iterable[int]) -> list[int]:
         """Return the jobs whose runs these tasks are."""
@@ -173,7 +163,7 @@ class Planner:
         for job in {move.job for move in report.moves}.difference(self.held):
             self.labels.pop(job, None)
         if report.released or any(move.to_state in END_STATES for move in report.moves):
-            self._hungry = True  # children are free, or a hook moved its job to where it can run
+            self._leasing.look()  # children are free, or a hook moved its job to where it can run
 
     def killed(self, jobs: Iterable[int], now: float) -> None:
         """A user killed these: their state is USER_KILLED already."""
@@ -210,7 +200,8 @@ class Planner:
             self.stop("the launcher's time is over")
         if not self.stopping:
             self._actions += self._board.place(now, lambda held: self._can_end(held, now))
-            self._lease(now)
+            request = self._leasing.due(now, self._board, self._minutes_left(now))
+            self._actions += [actions.LeaseJobs(request)] if request else []
         self._finish(now)
         due, self._actions = self._actions, []
         return due
@@ -219,9 +210,14 @@ class Planner:
         """Return when to begin the end: time for the grace, the kill and the last report."""
         return ends_at - self.options.grace_seconds - 2.0
 
+    def _minutes_left(self, now: float) -> float | None:
+        """Return the time that jobs have; None: any."""
+        ends_at = self.options.ends_at
+        return None if ends_at is None else (self.stop_at(ends_at) - now) / 60
+
     def wake_at(self, now: float) -> float:
         """Return when to call `plan` again at the latest, though nothing happened."""
-        times = [self._looked_at + LOOK_SECONDS]
+        times = self._leasing.times()
         if self.options.ends_at is not None:
             times.append(self.stop_at(self.options.ends_at))
         times += [
@@ -266,7 +262,8 @@ class Planner:
         """Do, or queue, what the job needs next."""
         self._tell(held, careers.settle(held, now))
         job = held.job.id or 0
-        if held.killed:
+        grown = held.step is Step.READY and held.job.memory_mib > self.options.lease.memory_mib
+        if held.killed or grown:
             held.step = Step.GIVE_BACK
         match held.step:
             case Step.GIVE_BACK:
@@ -316,9 +313,8 @@ class Planner:
 
     def _can_end(self, held: Held, now: float) -> bool:
         """Tell whether there is time enough for a job; give it back where not."""
-        if self.options.ends_at is None:
-            return True
-        if held.job.wall_time_minutes * 60 <= self.stop_at(self.options.ends_at) - now:
+        left = self._minutes_left(now)
+        if left is None or held.job.wall_time_minutes <= left:
             return True
         held.step = Step.GIVE_BACK
         self._go_on(held, now)
@@ -348,42 +344,26 @@ class Planner:
             self._tell(held, careers.run_ended(held, ended, self.stopping))
         self._go_on(held, now)
 
-    # getting work, and the end --------------------------------------------------------
-    def _lease(self, now: float) -> None:
-        """Ask for jobs when fewer are in stock than will soon be needed."""
-        if now - self._looked_at >= LOOK_SECONDS:
-            self._hungry = self._urgent = True
-        if self._leasing or not self._hungry or not self._board.nodes:
-            return
-        cores = [node.cores for node in self._resources()]
-        count, units = self._board.classes.ready_units(max(cores))
-        free = sum(node.slots.core_units for node in self._board.nodes.values())
-        wanted = free + int(sum(cores) * UNITS * max(1.0, self._board.classes.stock_per_place()))
-        in_stock = units > wanted // 2 or count > LARGEST_STOCK
-        if in_stock and not self._urgent:
-            return
-        above = self._board.classes.highest_priority() + 1 if in_stock else None
-        limit = max(1, (wanted if in_stock else wanted - units) // self._mean_units)
-        self.options.lease.limit = min(limit, LARGEST_LEASE)
-        self.options.lease.only_priority_from, self._urgent = above, False
-        if self.options.ends_at is not None:
-            left = (self.stop_at(self.options.ends_at) - now) / 60
-            self.options.lease.minutes_left = left
-        self._looked_at, self._leasing = now, True
-        self.options.lease.number += 1
-        self._actions.append(actions.LeaseJobs(msgspec.structs.replace(self.options.lease)))
-
+    # the end -----------------------------------------------------------------------
     def _finish(self, now: float) -> None:
         """End when there is nothing left to do, or when all has stopped."""
-        if self.held or self.has_report or self.unconfirmed:
+        if self.held or self.has_report or self.unconfirmed or self._awaits_retry:
             self._idle_since = None
-        elif self._finished or self._leasing or not (self._board.nodes or self.stopping):
+        elif self._finished or self._leasing.is_asked or not (self._board.nodes or self.stopping):
             return
         elif self._idle_since is None and not self.stopping:
             self._idle_since = now
         elif self.stopping or self._has_been_idle(now):
             self._actions.append(actions.Finish(self.stopping or "nothing left to do"))
             self._finished = True
+
+    @property
+    def _awaits_retry(self) -> bool:
+        """Whether a job will come that waits for its retry, in time for us."""
+        retry_at, ends_at = self._leasing.retry_at, self.options.ends_at
+        if self.stopping or retry_at is None:
+            return False
+        return ends_at is None or retry_at < self.stop_at(ends_at)
 
     def _has_been_idle(self, now: float) -> bool:
         idle = 0.0 if self._idle_since is None else now - self._idle_since

@@ -46,10 +46,15 @@ class Recovery:
     ----------
     own
         Our own launcher id, left alone.
+    crash_limit
+        How often the run of a job may be lost before it is FAILED; 0: without limit.
     """
 
-    def __init__(self, client: Client, own: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: Client, own: int, crash_limit: int, say: Callable[[str], None]
+    ) -> None:
         self._client = client
+        self._crash_limit = crash_limit
         self._own = own
         self._say = say
         self._host = socket.gethostname()
@@ -75,16 +80,22 @@ class Recovery:
                 overdue[info.id] = info.expires_at
                 gone = self._overdue.get(info.id) == info.expires_at
             if gone or (info.id in ended and not visible):
-                for line in _take_over(self._client, info, on_this_host=info.host == self._host):
-                    self._say(line)
+                self._take_over(info)
         self._overdue = overdue
+
+    def _take_over(self, info: LauncherInfo) -> None:
+        here = info.host == self._host
+        for line in _take_over(self._client, info, self._crash_limit, on_this_host=here):
+            self._say(line)
 
 
 def _is_of_this_pid_space(info: LauncherInfo) -> bool:
     return info.pid_started.rpartition("/")[0] == _pid_space()
 
 
-def _take_over(client: Client, info: LauncherInfo, *, on_this_host: bool) -> Iterator[str]:
+def _take_over(
+    client: Client, info: LauncherInfo, crash_limit: int, *, on_this_host: bool
+) -> Iterator[str]:
     journal = journal_path(client.path, info.id)
     killed = kill_leftovers(client.path, info.id) if on_this_host else 0
     told = 0
@@ -98,7 +109,7 @@ def _take_over(client: Client, info: LauncherInfo, *, on_this_host: bool) -> Ite
         kept = journal.rename(journal.with_suffix(".damaged"))
         yield f"{error}; kept as {kept.name}: what only it knew is lost, its jobs run again"
     message = f"launcher {info.id} on {info.host} died"
-    held = client.retire_launcher(info.id, message, lost=True)
+    held = client.retire_launcher(info.id, message, lost=True, crash_limit=crash_limit)
     journal.unlink(missing_ok=True)
     yield (
         f"{message}: took over {held} jobs, {told} executions from its journal,"

@@ -111,6 +111,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         grace_seconds=min(pilot.grace_seconds, seconds / 4) if seconds else pilot.grace_seconds,
         ends_at=started + seconds if seconds else None,
         hooks=pilot.hooks or node.cores,
+        crash_limit=pilot.crash_limit,
     )
     builder = TaskBuilder(
         client.path,

@@ -31,6 +31,9 @@ SIGNAL_BASE = 128
 #: Longest delay in seconds, unless a rule says ``longest=`` or starts with more.
 LONGEST_DELAY = 3600.0
 
+#: Requests grow to here and not beyond: `Request.check` takes no more.
+LARGEST_MIB, LARGEST_MINUTES = 999_999_999, 1e7
+
 #: A code, or the first and the last of a range.
 Codes = int | tuple[int, int]
 On = Literal["exit", "signal", "timeout", "any"]
@@ -103,12 +106,23 @@ def _signal_number(name: str) -> int:
     return 0 if found is None else int(found)
 
 
-def signal_name(number: int) -> str:
-    """Return the name of a signal as people write it: ``SIGKILL``, or ``signal 40``."""
+def signal_name(exit_code: int | None) -> str | None:
+    """Return the signal that *exit_code* (minus its number) stands for: ``SIGKILL``, or None.
+
+    One without a name is ``signal 40``.
+    """
+    if exit_code is None or exit_code >= 0:
+        return None
     try:
-        return signal.Signals(number).name
+        return signal.Signals(-exit_code).name
     except ValueError:
-        return f"signal {number}"
+        return f"signal {-exit_code}"
+
+
+def ending_text(exit_code: int) -> str:
+    """Return how a program failed, in words: its exit code or its signal."""
+    name = signal_name(exit_code)
+    return f"ended by {name}" if name else f"exit code {exit_code}"
 
 
 # text --------------------------------------------------------------------------------
@@ -344,7 +358,20 @@ def _refusal(text: str, reason: str) -> InvalidInput:
     return InvalidInput(f"retry rule {text!r}: {reason.rstrip('.')}; an example: {EXAMPLE!r}")
 
 
-# growth ------------------------------------------------------------------------------
+# what the rules do --------------------------------------------------------------------
+
+
+def is_over_limit(crashes: int, limit: int) -> bool:
+    """Tell whether a job whose run was lost *crashes* times is not to run again."""
+    return 0 < limit <= crashes
+
+
+def crash_reason(crashes: int, last: str) -> str:
+    """Return why a job is over the crash limit; *last* says what happened now."""
+    return (
+        f"its node or launcher died {crashes} times while it ran; see its attempts and"
+        f" launcher.crash_limit ({last})"
+    )
 
 
 def grown_memory(rule: Rule, memory_mib: int, used_mib: float | None) -> int:
@@ -365,7 +392,3 @@ def grown_time(rule: Rule, minutes: float, used_minutes: float | None) -> float:
     if not basis or (rule.time_factor == 1 and not rule.time_add_minutes):
         return minutes
     return round(min(LARGEST_MINUTES, basis * rule.time_factor + rule.time_add_minutes), 3)
-
-
-#: Requests grow to here and not beyond: `Request.check` takes no more.
-LARGEST_MIB, LARGEST_MINUTES = 999_999_999, 1e7

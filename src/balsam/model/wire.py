@@ -11,6 +11,7 @@ import msgspec
 
 from balsam.model.app import App
 from balsam.model.job import Job
+from balsam.model.retry import signal_name
 from balsam.model.states import State
 
 
@@ -66,8 +67,22 @@ class Attempt(msgspec.Struct, kw_only=True):
     output_offset: int = 0
     output_size: int | None = None  #: None: to the end of the file
 
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that ended it, ``SIGKILL``; None when it ended by itself."""
+        return signal_name(self.exit_code)
 
-class Move(msgspec.Struct, frozen=True):
+
+class Aftermath(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the end of a run changes in its job, beside the state."""
+
+    memory_mib: int | None = None  #: for the next run
+    wall_time_minutes: float | None = None  #: for the next run
+    retry_at: float | None = None  #: not before this time
+    crashed: bool = False  #: the run was lost with its worker, which may be its fault
+
+
+class Move(msgspec.Struct, frozen=True, omit_defaults=True):
     """One state change that a launcher reports."""
 
     job: int
@@ -76,13 +91,15 @@ class Move(msgspec.Struct, frozen=True):
     to_state: State
     time: float
     message: str = ""
+    aftermath: Aftermath | None = None
 
 
 class Report(msgspec.Struct, kw_only=True):
     """What happened in a launcher since its last report; applied in one transaction.
 
     Moves of one job must be in order. A move from RUN_ERROR to RESTART_READY is a retry and
-    charged as one. `released` jobs go back to everybody.
+    charged as one, a move to RUN_TIMEOUT is counted in `timeouts`. `released` jobs go back to
+    everybody.
     """
 
     moves: list[Move] = []
@@ -143,6 +160,7 @@ class Lease(msgspec.Struct, kw_only=True):
 
     jobs: list[Job] = []
     apps: dict[str, App] = {}
+    next_in: float | None = None  #: seconds until a job that waits for its retry can be leased
 
 
 class Renewal(msgspec.Struct, kw_only=True):

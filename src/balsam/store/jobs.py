@@ -162,12 +162,15 @@ def move(connection: Connection, query: Query, state: State, message: str, now: 
 def restart(connection: Connection, changes: list[Change], now: float) -> None:
     """Apply a user's *changes*; those to CREATED start from the beginning and are settled."""
     moves.apply(connection, changes, now, by_user=True)
+    moved = dialect.among(jobs.c.id, [c.job for c in changes])
+    delayed = sa.and_(moved, jobs.c.retry_at.is_not(None))
+    connection.execute(sa.update(jobs).where(delayed).values(retry_at=None))
     created = [c.job for c in changes if c.new == State.CREATED]
     if created:
         connection.execute(
             sa.update(jobs)
             .where(dialect.among(jobs.c.id, created))
-            .values(retries=0, exit_code=None)
+            .values(retries=0, timeouts=0, crashes=0, exit_code=None)
         )
         moves.apply(connection, moves.settle(connection, created), now)
 

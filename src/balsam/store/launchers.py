@@ -16,13 +16,14 @@ from balsam.errors import LeaseLost
 from balsam.model import records
 from balsam.model.app import App
 from balsam.model.resources import UNITS
+from balsam.model.retry import crash_reason, is_over_limit
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.model.wire import LauncherInfo, Lease, LeaseRequest, Outcome, Outlook, Renewal
 from balsam.store import dialect, moves
 from balsam.store import rows as row_mapping
 from balsam.store.moves import Change
 from balsam.store.rows import JobReader
-from balsam.store.schema import FREE, apps, attempts, jobs, launchers
+from balsam.store.schema import DELAYED, FREE, apps, attempts, jobs, launchers
 
 #: What a launcher needs to know of a job: everything but what only users read.
 _NOT_NEEDED = ("data", "description", "owner", "created_at", "updated_at", "pending_parents")
@@ -31,6 +32,8 @@ _LEASED_FIELDS = (*(column.name for column in _LEASED_COLUMNS), "job_id", "workd
 _INFO_COLUMNS = [field.name for field in records.fields(LauncherInfo)]
 #: Counting stops here: the launcher asks only whether there are any, and says "many".
 _COUNT_LIMIT = 1000
+#: Most jobs whose retry has come that one lease puts back into the queue.
+_MOST_RETRIED = 10_000
 
 
 def register(connection: Connection, info: LauncherInfo, now: float, expires_at: float) -> int:
@@ -126,14 +129,20 @@ def _fits(request: LeaseRequest) -> sa.ColumnElement[bool]:
     return sa.or_(sa.and_(*terms), jobs.c.state.in_(after_run))
 
 
-def lease(connection: Connection, reader: JobReader, launcher: int, request: LeaseRequest) -> Lease:
+def lease(
+    connection: Connection, reader: JobReader, launcher: int, request: LeaseRequest, now: float
+) -> Lease:
     """Lease free jobs, by priority, then large and long first.
+
+    Jobs that wait for their retry are passed over until *now* is their time.
 
     A request with the number of the last one is that one again, whose answer was lost: it gets
     the same jobs, as far as the launcher still has them.
     """
     check_live(connection, launcher)
     again = _leased_before(connection, launcher, request.number)
+    if again is None:
+        _end_delays(connection, now)
     rows = _take_free(connection, launcher, request) if again is None else again
     found = reader.read(connection, rows, _LEASED_FIELDS)
     found.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
@@ -143,7 +152,37 @@ def lease(connection: Connection, reader: JobReader, launcher: int, request: Lea
     names = {job.application for job in found}
     read = row_mapping.reader_of(App, [c.name for c in apps.c])
     chosen_apps = connection.execute(sa.select(apps).where(apps.c.name.in_(names))) if names else ()
-    return Lease(jobs=found, apps={app.name: app for app in map(read, chosen_apps)})
+    return Lease(
+        jobs=found,
+        apps={app.name: app for app in map(read, chosen_apps)},
+        next_in=None if len(found) >= request.limit else _next_in(connection, request, now),
+    )
+
+
+def _end_delays(connection: Connection, now: float) -> None:
+    """Put the jobs whose retry has come into the queue."""
+    delayed = dialect.using_index(sa.select(jobs.c.id), jobs, "ix_jobs_retry_at")
+    due = (
+        delayed.where(sa.text(DELAYED), jobs.c.retry_at <= now)
+        .order_by(jobs.c.retry_at)
+        .limit(_MOST_RETRIED)
+        .with_for_update(skip_locked=True, key_share=True)
+        .cte("due")
+    )
+    chosen = jobs.c.id.in_(sa.select(due.c.id))
+    connection.execute(sa.update(jobs).where(chosen).values(retry_at=None))
+
+
+def _next_in(connection: Connection, request: LeaseRequest, now: float) -> float | None:
+    """Return the seconds until the launcher can lease a job that waits for its retry."""
+    delayed = dialect.using_index(sa.select(jobs.c.retry_at), jobs, "ix_jobs_retry_at")
+    free = jobs.c.launcher_id.is_(None), jobs.c.state.in_(LEASABLE_STATES)
+    first = connection.execute(
+        delayed.where(sa.text(DELAYED), *free, *_scope(request), _fits(request))
+        .order_by(jobs.c.retry_at)
+        .limit(1)
+    ).scalar()
+    return None if first is None else max(0.0, first - now)
 
 
 def _leased_before(connection: Connection, launcher: int, number: int) -> list[sa.Row[Any]] | None:
@@ -200,7 +239,9 @@ def outlook(connection: Connection, launcher: int, request: LeaseRequest) -> Out
     )
 
 
-def retire(connection: Connection, launcher: int, message: str, lost: bool, now: float) -> int:
+def retire(
+    connection: Connection, launcher: int, message: str, lost: bool, crash_limit: int, now: float
+) -> int:
     """End a launcher; its jobs go back, running ones to RESTART_READY (see `Client`)."""
     ended = connection.execute(
         sa.update(launchers)
@@ -209,14 +250,18 @@ def retire(connection: Connection, launcher: int, message: str, lost: bool, now:
     )
     if not ended.rowcount:
         return 0
-    statement = sa.select(jobs.c.id, jobs.c.state).where(jobs.c.launcher_id == launcher)
+    columns = jobs.c.id, jobs.c.state, jobs.c.crashes
+    statement = sa.select(*columns).where(jobs.c.launcher_id == launcher)
     held: Any = connection.execute(moves.locked(statement)).all()
-    running = [
-        Change(job, State.RUNNING, State.RESTART_READY, message)
-        for job, state in held
-        if state == State.RUNNING
+    crashes = {job: count for job, state, count in held if state == State.RUNNING}
+    counted = _count_crashes(connection, launcher, crashes) if lost else {}
+    changes = [
+        Change(job, State.RUNNING, State.FAILED, crash_reason(counted[job], message))
+        if is_over_limit(counted.get(job, 0), crash_limit)
+        else Change(job, State.RUNNING, State.RESTART_READY, message)
+        for job in crashes
     ]
-    moves.apply(connection, running, now)
+    moves.apply(connection, changes, now)
     connection.execute(
         sa.update(jobs).where(jobs.c.launcher_id == launcher).values(launcher_id=None)
     )
@@ -227,6 +272,24 @@ def retire(connection: Connection, launcher: int, message: str, lost: bool, now:
         .values(ended_at=now, outcome=outcome, message=message)
     )
     return len(held)
+
+
+def _count_crashes(
+    connection: Connection, launcher: int, crashes: dict[int, int]
+) -> dict[int, int]:
+    """Count the loss of *launcher* at those of its running jobs that may be why; return these.
+
+    They are those that were heard to run; when there is none, all that were sent to a worker.
+    """
+    heard = connection.execute(
+        sa.select(attempts.c.job).where(
+            attempts.c.launcher_id == launcher, attempts.c.ended_at.is_(None), attempts.c.pid != 0
+        )
+    ).scalars()
+    suspects = crashes.keys() & set(heard) or crashes.keys()
+    counted = {job: crashes[job] + 1 for job in suspects}
+    dialect.update_rows(connection, jobs, ("crashes",), [(n, job) for job, n in counted.items()])
+    return counted
 
 
 def expired(connection: Connection, now: float) -> list[LauncherInfo]:

@@ -17,6 +17,10 @@ from balsam.store.schema import attempts, events, jobs
 
 ATTEMPT_COLUMNS = tuple(column.name for column in attempts.c)
 _attempt_row = attrgetter(*ATTEMPT_COLUMNS)
+#: What reports change in jobs, beside their holder: in most of them, and in few.
+_OFTEN = ("state", "attempt", "retries", "exit_code", "updated_at")
+_SELDOM = ("timeouts", "crashes", "retry_at", "memory_mib", "wall_time_minutes")
+_often, _seldom = attrgetter(*_OFTEN), attrgetter(*_SELDOM)
 
 
 class _Job:
@@ -27,9 +31,15 @@ class _Job:
         self.state = State(row.state)
         self.attempt: int = row.attempt
         self.retries: int = row.retries
+        self.timeouts: int = row.timeouts
+        self.crashes: int = row.crashes
+        self.retry_at: float | None = row.retry_at
+        self.memory_mib: int = row.memory_mib
+        self.wall_time_minutes: float = row.wall_time_minutes
         self.holder: int | None = row.launcher_id
         self.exit_code: int | None = row.exit_code
         self.changed = False
+        self.came_to_harm = False  #: and so it is counted, or runs again with other terms
         self.refused = ""  #: why its moves are not applied
         self.late: set[int] = set()  #: attempts that came after the lease had ended
         self.taken: list[Move] = []  #: moves that are applied
@@ -55,10 +65,24 @@ class _Job:
                 return
             self.state, self.attempt = move.to_state, move.attempt
         self.taken, self.changed, self.updated_at = path[start:], True, now
-        self.retries += sum(
-            m.from_state == State.RUN_ERROR and m.to_state == State.RESTART_READY
-            for m in self.taken
-        )
+        for move in self.taken:
+            self._count(move)
+
+    def _count(self, move: Move) -> None:
+        """Charge what the move is, and change what it brings."""
+        way = move.from_state, move.to_state
+        self.retries += way == (State.RUN_ERROR, State.RESTART_READY)
+        timed_out = way == (State.RUNNING, State.RUN_TIMEOUT)
+        self.timeouts += timed_out
+        after = move.aftermath
+        self.came_to_harm = self.came_to_harm or timed_out or after is not None
+        if after is None:
+            return
+        self.crashes += after.crashed
+        self.retry_at = after.retry_at
+        # What a user has given it meanwhile stays when it is more.
+        self.memory_mib = max(self.memory_mib, after.memory_mib or 0)
+        self.wall_time_minutes = max(self.wall_time_minutes, after.wall_time_minutes or 0.0)
 
     def take_end(self, attempt: Attempt) -> None:
         """Keep the exit code of the execution that is the job's last."""
@@ -159,29 +183,16 @@ def _applied_before(connection: Connection, refused: list[_Job]) -> set[tuple[An
 
 
 def _load(connection: Connection, ids: list[int]) -> dict[int, _Job]:
-    columns = (
-        jobs.c.id,
-        jobs.c.state,
-        jobs.c.attempt,
-        jobs.c.retries,
-        jobs.c.launcher_id,
-        jobs.c.exit_code,
-        jobs.c.updated_at,
-    )
+    columns = [jobs.c.id, jobs.c.launcher_id, *(jobs.c[name] for name in _OFTEN + _SELDOM)]
     statement = moves.locked(sa.select(*columns).where(dialect.among(jobs.c.id, ids)))
     return {row.id: _Job(row) for row in connection.execute(statement)}
 
 
 def _save(connection: Connection, changed: list[_Job]) -> None:
-    dialect.update_rows(
-        connection,
-        jobs,
-        ("state", "attempt", "retries", "exit_code", "launcher_id", "updated_at"),
-        [
-            (j.state, j.attempt, j.retries, j.exit_code, j.holder, j.updated_at, j.id)
-            for j in changed
-        ],
-    )
+    rows = [(*_often(job), job.holder, job.id) for job in changed]
+    dialect.update_rows(connection, jobs, (*_OFTEN, "launcher_id"), rows)
+    rows = [(*_seldom(job), job.id) for job in changed if job.came_to_harm]
+    dialect.update_rows(connection, jobs, _SELDOM, rows)
 
 
 def _save_attempts(

@@ -90,6 +90,7 @@ def _words(words: tuple[str, ...]) -> str:
 #: Free, and a launcher can do the next step. Queries must hold this very text for the
 #: partial index `ix_jobs_queue` to serve them. A job with a `retry_at` is not in it, however
 #: many there are: `launchers.lease` puts those whose time has come back.
+DELAYED = "retry_at IS NOT NULL"
 FREE = f"launcher_id IS NULL AND retry_at IS NULL AND state IN ({_words(LEASABLE_STATES)})"
 
 meta = sa.Table(
@@ -142,7 +143,7 @@ jobs = sa.Table(
     sa.Index(None, "state", "id"),
     sa.Index(None, "workflow", "state"),
     _partial_index("ix_jobs_launcher_id", "launcher_id", where="launcher_id IS NOT NULL"),
-    _partial_index("ix_jobs_retry_at", "retry_at", where="retry_at IS NOT NULL"),
+    _partial_index("ix_jobs_retry_at", "retry_at", where=DELAYED),
 )
 _partial_index(
     "ix_jobs_queue",

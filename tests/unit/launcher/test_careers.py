@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import signal
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from balsam.launcher import careers
-from balsam.launcher.careers import Held, Step
-from balsam.launcher.messages import Ended, Started
+from balsam.launcher.careers import Step
+from balsam.launcher.messages import Started
 from balsam.model.app import App
-from balsam.model.job import Job
-from balsam.model.states import LEASABLE_STATES, State, legal
-from balsam.model.wire import Move, Outcome
+from balsam.model.states import LEASABLE_STATES, State
+from balsam.model.wire import Outcome
+from tests.unit.launcher.jobs_in_hand import HOOKED, PLAIN, STAGED, ended, held, loss, path, running
 
 S = State
-PLAIN = App(name="a", executable="x")
-HOOKED = App(name="a", executable="x", preprocess="pre", postprocess="post")
-STAGED = {"stage_in_url": "/a", "stage_out_url": "/b", "stage_out_files": "*"}
-
-
-def held(state: State, app: App | None = PLAIN, **fields: Any) -> Held:
-    return Held(Job(id=1, name="j", application="a", state=state, **fields), app)
-
-
-def path(moves: list[Move]) -> list[State]:
-    """The states that *moves* pass; they must be legal and joined."""
-    for one, other in pairwise(moves):
-        assert one.to_state == other.from_state
-    assert all(legal(move.from_state, move.to_state) for move in moves)
-    return [move.to_state for move in moves]
-
-
-def ended(code: int, message: str = "") -> Ended:
-    pid = 1 if message != "cannot start" else 0
-    return Ended(5, pid, 300.0, code, 12.5, 0.5, 42, message)
-
-
-def running(app: App = PLAIN, **fields: Any) -> Held:
-    job = held(S.PREPROCESSED, app, **fields)
-    careers.run_started(job, Started(5, 99, 200.0, "/site/data/x/j.out", 7), 3, "node", "/site")
-    return job
 
 
 @pytest.mark.parametrize(
@@ -207,7 +180,7 @@ def test_retries_are_counted_once_for_each_error() -> None:
 @pytest.mark.parametrize("known", [True, False], ids=["started", "only sent"])
 def test_a_lost_run_runs_again_uncharged(known: bool) -> None:
     job = running(max_retries=1) if known else held(S.PREPROCESSED, max_retries=1)
-    moves = careers.run_lost(job, 3, "node", 500.0, "worker died")
+    moves = careers.run_lost(job, 3, loss(), 5)
     assert path(moves) == ([] if known else [S.RUNNING]) + [S.RESTART_READY]
     assert job.attempt
     assert (job.attempt.number, job.attempt.outcome) == (1, Outcome.LOST)
@@ -219,7 +192,7 @@ def test_a_lost_run_runs_again_uncharged(known: bool) -> None:
 def test_a_killed_run_that_is_lost_does_not_run_again() -> None:
     job = running()
     job.killed = True
-    assert careers.run_lost(job, 3, "node", 500.0, "worker died") == []
+    assert careers.run_lost(job, 3, loss(), 5) == []
     assert job.step is Step.GIVE_BACK
 
 

@@ -1,0 +1,77 @@
+"""When a launcher asks for jobs, and for how many. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from balsam.launcher.board import Board
+from balsam.model.resources import UNITS, NodeResources
+from balsam.model.wire import Lease, LeaseRequest
+
+#: Seconds after which an idle launcher looks for work by itself, though no bell rang.
+LOOK_SECONDS = 5.0
+#: Most jobs leased at once, and most held back for the free places.
+LARGEST_LEASE, LARGEST_STOCK = 1000, 4000
+
+
+class Leasing:
+    """Decides when to lease.
+
+    Parameters
+    ----------
+    request
+        Whose jobs, and which; kept up to date by the planner, but for the number.
+    """
+
+    def __init__(self, request: LeaseRequest) -> None:
+        self.is_asked = False  #: the database has a request to answer
+        self.retry_at: float | None = None  #: when the next job that waits for its retry comes
+        self._request = request
+        self._hungry = True  #: there may be jobs to lease
+        self._urgent = False  #: there may be jobs that go before all in stock
+        self._looked_at = 0.0
+        self._mean_units = UNITS
+
+    def look(self, *, urgent: bool = False) -> None:
+        """There may be jobs to lease; *urgent*: also some that go before all in stock."""
+        self._hungry = True
+        self._urgent = self._urgent or urgent
+
+    def times(self) -> list[float]:
+        """Return when `due` is to be asked again, though nothing happened."""
+        look = self._looked_at + LOOK_SECONDS
+        return [look] if self.retry_at is None else [look, self.retry_at]
+
+    def due(self, now: float, board: Board, minutes_left: float | None) -> LeaseRequest | None:
+        """Return what to ask for when fewer jobs are in stock than will soon be needed."""
+        waited = self.retry_at is not None and now >= self.retry_at
+        if waited or now - self._looked_at >= LOOK_SECONDS:
+            self.look(urgent=True)
+        if self.is_asked or not self._hungry or not board.nodes:
+            return None
+        cores = [node.slots.node.cores for node in board.nodes.values()]
+        count, units = board.classes.ready_units(max(cores))
+        free = sum(node.slots.core_units for node in board.nodes.values())
+        wanted = free + int(sum(cores) * UNITS * max(1.0, board.classes.stock_per_place()))
+        in_stock = units > wanted // 2 or count > LARGEST_STOCK
+        if in_stock and not self._urgent:
+            return None
+        request = self._request
+        limit = max(1, (wanted if in_stock else wanted - units) // self._mean_units)
+        request.limit = min(limit, LARGEST_LEASE)
+        request.only_priority_from = board.classes.highest_priority() + 1 if in_stock else None
+        request.minutes_left = minutes_left
+        self._looked_at, self.is_asked, self._urgent, self.retry_at = now, True, False, None
+        request.number += 1
+        return msgspec.structs.replace(request)
+
+    def answered(self, lease: Lease, nodes: list[NodeResources], now: float) -> None:
+        """Learn from what was leased."""
+        self.is_asked = False
+        self.retry_at = None if lease.next_in is None else now + lease.next_in
+        if self._request.only_priority_from is None:
+            self._hungry = len(lease.jobs) >= self._request.limit
+        if lease.jobs:
+            cores = max((node.cores for node in nodes), default=1)
+            units = sum(job.request.core_units(cores) for job in lease.jobs)
+            self._mean_units = max(1, units // len(lease.jobs))
