@@ -44,7 +44,19 @@ class Database:
         self.system: Any = system
         self.is_server = system.__name__.endswith("postgres")
         self.engine: Engine = system.open_engine(self.url, busy_seconds)
+        #: The server had few connections left when we got ours: it is not ours to keep.
+        self.crowded = False
+        if self.is_server:
+            sa.event.listen(self.engine, "connect", self._look_around)
         self.errors = (sa.exc.DBAPIError, sa.exc.TimeoutError, system.DRIVER_ERROR)
+
+    def _look_around(self, connection: Any, _record: Any) -> None:
+        self.crowded = self.system.is_crowded(connection)
+
+    def rest(self) -> None:
+        """Give back the connection between two transactions, where others need it more."""
+        if self.crowded:
+            self.engine.dispose()
 
     def another(self) -> Database:
         """Return the same database with a connection of its own."""

@@ -127,7 +127,10 @@ class Store:
     # transactions ---------------------------------------------------------------------
     def read(self, work: Callable[[Connection], R]) -> R:
         """Return what *work* reads, all of it at one moment."""
-        return self._insist(lambda: self._read_once(work))
+        try:
+            return self._insist(lambda: self._read_once(work))
+        finally:
+            self._database.rest()
 
     def write(self, work: Callable[[Connection], R], tell: Tell = nobody) -> R:
         """Do *work* in one transaction that may write, and wake who waits for what it did.
@@ -140,7 +143,10 @@ class Store:
             The connection was lost at the very end, and the server did not come back in time to
             say whether the change was made.
         """
-        return self._insist(lambda: self._write_once(work, tell))
+        try:
+            return self._insist(lambda: self._write_once(work, tell))
+        finally:
+            self._database.rest()
 
     def _insist(self, once: Callable[[], R]) -> R:
         """Call *once* again when it was in others' way, or its connection was lost."""

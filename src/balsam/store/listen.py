@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: First and longest pause, in seconds, before a server that is away is asked again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+#: Seconds until one who found the server crowded tries again to listen.
+CROWDED_PAUSE = 30.0
 
 
 def notify(connection: Connection, topics: Collection[Topic], token: str) -> None:
@@ -59,6 +61,7 @@ class Listener:
         self._heard = False
         with self._listening(database.engine):
             self._heard = False
+        database.rest()
 
     def fileno(self) -> int:
         if self._thread is None:
@@ -66,6 +69,9 @@ class Listener:
         return self._thread.reader
 
     def wait(self, timeout: float) -> bool:
+        if self._database.crowded:  # whoever waits looks for himself
+            time.sleep(timeout)
+            return False
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
@@ -137,6 +143,9 @@ class Listener:
             if self._heard:
                 self._heard = False
                 thread.ring()
+            if own.crowded:
+                own.rest()
+                thread.wait(CROWDED_PAUSE)
         own.engine.dispose()
 
 

@@ -96,6 +96,19 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
 
 
+def is_crowded(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether more than half of the server's connections are taken.
+
+    Whoever comes then keeps none: so a hundred launchers, with two connections each where there
+    is room, get by with the hundred that a server has by default.
+    """
+    taken = connection.execute(
+        "SELECT sum(numbackends) * 2 > current_setting('max_connections')::int FROM pg_stat_database"
+    ).fetchone()
+    connection.rollback()
+    return bool(taken and taken[0])
+
+
 def copy_rows(
     connection: Connection, table: sa.Table, columns: Sequence[str], rows: list[tuple[Any, ...]]
 ) -> None:
