@@ -75,6 +75,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_launcher(
     campaign: Campaign, start: Start
 ) -> None:
     """Fault S6: in order, with its jobs given back."""
+    (campaign.site / "balsam.toml").write_text("[launcher]\ncrash_limit = 0\n")
     campaign.app("long", "#\necho ready $BALSAM_ATTEMPT; exec sleep 1000")
     job = campaign.job("long")
     launcher = start("--persistent")
@@ -341,4 +342,4 @@ def test_a_launcher_that_was_taken_for_dead_stops_what_it_runs(
     assert not any(map(is_running, [*pids, worker.pid]))
     assert campaign.path(job) == "PREPROCESSED RUNNING RESTART_READY USER_KILLED"
     (attempt,) = campaign.attempts(job)
-    assert attempt.outcome is Outcome.LOST
+    assert (attempt.outcome, attempt.exit_code) == (Outcome.REFUSED, -9)

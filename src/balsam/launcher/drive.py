@@ -12,8 +12,6 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
-from functools import lru_cache
 from subprocess import Popen, TimeoutExpired
 
 import zmq
@@ -24,6 +22,7 @@ from balsam.launcher import actions
 from balsam.launcher.clerk import Clerk
 from balsam.launcher.journal import Journal
 from balsam.launcher.link import Links
+from balsam.launcher.log import Log
 from balsam.launcher.messages import Beat, Hello, Kill, Recall, Run, Stop
 from balsam.launcher.plan import Planner
 from balsam.launcher.recover import Recovery, journal_path, kill_leftovers
@@ -32,7 +31,6 @@ from balsam.lifecycle import staging
 from balsam.model.job import Job
 from balsam.model.query import Query
 from balsam.model.resources import NodeResources
-from balsam.model.states import State
 from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report, Topic
 
 #: The database hears news when they are this old, or this many.
@@ -45,12 +43,8 @@ STATUS_SECONDS = 30.0
 PATIENCE_SECONDS = 15.0
 #: How often this machine's worker is started again before the launcher gives up.
 WORKER_STARTS = 5
-_WORDS = {
-    State.RUNNING: "WORKER_START",
-    State.RUN_DONE: "WORKER_DONE",
-    State.RUN_ERROR: "WORKER_ERROR",
-    State.RUN_TIMEOUT: "WORKER_TIMEOUT",
-}
+#: How long, in seconds, what a worker said may be on its way when its process has ended.
+LAST_NEWS_SECONDS = 0.3
 
 
 class Driver:
@@ -82,9 +76,7 @@ class Driver:
         self._id = planner.options.launcher_id
         self._lease_seconds = lease_seconds
         self._say = say
-        log = client.path / "log" / f"launcher_{self._id}.log"
-        # Closed in `_close`.
-        self._log = open(log, "a", buffering=1 << 16, encoding="utf-8")  # noqa: SIM115
+        self._log = Log(client.path / "log" / f"launcher_{self._id}.log", client.now)
         self._journal = Journal(journal_path(client.path, self._id))
         self._links = Links(str(client.path / "stream" / str(self._id)), client.now)
         self._clerk = Clerk(self.note)
@@ -114,12 +106,8 @@ class Driver:
 
     def note(self, text: str) -> None:
         """Write a line to the log and show it."""
-        self._write_log(text)
+        self._log.line(text)
         self._say(text)
-
-    def _write_log(self, text: str) -> None:
-        self._log.write(f"{_timestamp(self._client.now())}|{os.getpid()}|INFO|launcher] {text}\n")
-        self._log.flush()
 
     # the loop -----------------------------------------------------------------------
     def run(self) -> str:
@@ -141,7 +129,7 @@ class Driver:
                 self._turn(poller)
             clean = True
         except LeaseLost:
-            self._client.report(self._id, self._take_pending())  # refused, and recorded as such
+            self._tell_late()
             raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -151,6 +139,13 @@ class Driver:
         finally:
             self._close(clean)
         return self._result
+
+    def _tell_late(self) -> None:
+        """End what runs, at once, and tell of it: that is refused, and recorded as such."""
+        self._end_worker()
+        self._hear_the_last()
+        self._gather(self._client.now())
+        self._client.report(self._id, self._take_pending())
 
     def _turn(self, poller: zmq.Poller) -> None:
         now = self._client.now()
@@ -217,7 +212,8 @@ class Driver:
     def _start_worker(self, poller: zmq.Poller) -> None:
         self._worker_starts += 1
         name = f"{self._node.host}-{self._worker_starts}"
-        self._worker = self._links.start_worker(self._node, name, self._environ, self._log)
+        self._worker_name = ""
+        self._worker = self._links.start_worker(self._node, name, self._environ, self._log.file)
         self._worker_end = os.pidfd_open(self._worker.pid)
         poller.register(self._worker_end, zmq.POLLIN)
         self._worker_heard = time.monotonic()
@@ -236,6 +232,13 @@ class Driver:
             self._staging.remove(future)
             self._planner.staged(*future.result(), now)
 
+    def _hear_the_last(self) -> None:
+        """Hear what a worker said before it ended."""
+        deadline = time.monotonic() + LAST_NEWS_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            self._links.socket.poll(int(1000 * left) + 1)
+            self._hear(self._client.now())
+
     def _check_worker(self, poller: zmq.Poller, now: float) -> None:
         """Take the loss of the worker: its jobs run again on a new one."""
         if self._worker is None:  # given up
@@ -250,6 +253,7 @@ class Driver:
         poller.unregister(self._worker_end)
         os.close(self._worker_end)
         self.note(f"the worker on {self._node.host} ended unexpectedly ({code})")
+        self._hear_the_last()
         self._links.forget(self._worker_name)
         kill_leftovers(self._client.path, self._id)  # its guardian may have died, too
         self._planner.worker_lost(self._worker_name, f"worker on {self._node.host} died", now)
@@ -271,17 +275,22 @@ class Driver:
             return job.id or 0, "", str(failure)
 
     # the database ---------------------------------------------------------------------
+    def _gather(self, now: float) -> None:
+        """Journal what happened, and keep it until the database is told."""
+        if not self._planner.has_report:
+            return
+        news = self._planner.take_report()
+        self._journal.done(news)
+        self._log.moves(news, self._planner.labels)
+        self._pending.moves += news.moves
+        self._pending.released += news.released
+        self._pending_attempts.update(((a.job, a.number), a) for a in news.attempts)
+        if self._pending_since is None:
+            self._pending_since = now
+
     def _flush(self, now: float) -> None:
         """Journal what happened at once; tell the database in batches."""
-        if self._planner.has_report:
-            news = self._planner.take_report()
-            self._journal.done(news)
-            self._log_moves(news)
-            self._pending.moves += news.moves
-            self._pending.released += news.released
-            self._pending_attempts.update(((a.job, a.number), a) for a in news.attempts)
-            if self._pending_since is None:
-                self._pending_since = now
+        self._gather(now)
         self._planner.unconfirmed = self._pending_since is not None or self._reporting
         if self._pending_since is None or self._reporting:
             return
@@ -308,7 +317,7 @@ class Driver:
         self._reporting = False
         self._planner.unconfirmed = self._pending_since is not None
         for refusal in refusals:  # a handler that moved its job itself is one, too
-            self._write_log(f"job {refusal.job}: {refusal.reason}")
+            self._log.line(f"job {refusal.job}: {refusal.reason}")
         self._planner.confirmed(report, refusals, self._client.now())
         if self._journal.is_long:
             self._journal.shorten(self._pending, list(self._pending_attempts.values()))
@@ -331,23 +340,15 @@ class Driver:
             )
         if now >= self._recover_at:
             self._recover_at = now + self._lease_seconds / 3
-            self._clerk.ask(self._recovery.look, lambda _: None)
+            self._clerk.ask(self._recovery.look, self._recovered)
+
+    def _recovered(self, count: int) -> None:
+        if count:  # what we free ourselves, no bell tells us of
+            self._planner.work_may_have_come()
 
     def _renewed(self, renewal: Renewal) -> None:
         self._renewing = False
         self._planner.killed(renewal.killed, self._client.now())
-
-    def _log_moves(self, report: Report) -> None:
-        lines = []
-        for move in report.moves:
-            word = _WORDS.get(move.to_state)
-            if word:
-                label = self._planner.labels.get(move.job, "")
-                lines.append(
-                    f"{_timestamp(move.time)}|{os.getpid()}|INFO|launcher] {label} {word}\n"
-                )
-        self._log.writelines(lines)
-        self._log.flush()
 
     # signals and the end --------------------------------------------------------------
     def _catch_signals(self) -> None:
@@ -367,15 +368,20 @@ class Driver:
             else:
                 self._planner.hurry()
 
-    def _close(self, clean: bool) -> None:
-        """End the worker, tell the database what is left to tell, and retire."""
-        signal.set_wakeup_fd(-1)
+    def _end_worker(self) -> None:
         if self._worker is not None and self._worker.poll() is None:
             self._links.broadcast(Stop())
+            if not self._worker_name:  # it has not joined, and would not hear us
+                self._worker.kill()
             try:
                 self._worker.wait(timeout=10)
             except TimeoutExpired:
                 self._worker.kill()
+
+    def _close(self, clean: bool) -> None:
+        """End the worker, tell the database what is left to tell, and retire."""
+        signal.set_wakeup_fd(-1)
+        self._end_worker()
         self._stagers.shutdown()
         self._clerk.close()
         self._links.close()
@@ -386,13 +392,3 @@ class Driver:
         self._log.close()
         for end in (self._wakeup, self._waker):
             os.close(end)
-
-
-@lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _timestamp(seconds: float) -> str:
-    whole = int(seconds)
-    return f"{_second(whole)}.{int((seconds - whole) * 1000):03d}"

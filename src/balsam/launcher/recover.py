@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from balsam.client.interface import Client
@@ -61,8 +61,10 @@ class Recovery:
         #: When the leases ended of launchers whose processes are there: launcher → time.
         self._overdue: dict[int, float] = {}
 
-    def look(self) -> None:
-        """Look for dead launchers once. Called every third of a lease: so often live ones renew.
+    def look(self) -> int:
+        """Look for dead launchers once; return how many jobs they held.
+
+        Called every third of a lease: so often live ones renew.
 
         A launcher whose process we would see is dead when that is gone. While it is there, an
         ended lease alone does not tell, for the machine's clock may have been set: it is dead
@@ -71,6 +73,7 @@ class Recovery:
         """
         ended = {info.id for info in self._client.expired_launchers()}
         overdue: dict[int, float] = {}
+        freed = 0
         for info in self._client.launchers():
             if info.id == self._own:
                 continue
@@ -80,41 +83,40 @@ class Recovery:
                 overdue[info.id] = info.expires_at
                 gone = self._overdue.get(info.id) == info.expires_at
             if gone or (info.id in ended and not visible):
-                self._take_over(info)
+                freed += self._take_over(info)
         self._overdue = overdue
+        return freed
 
-    def _take_over(self, info: LauncherInfo) -> None:
-        here = info.host == self._host
-        for line in _take_over(self._client, info, self._crash_limit, on_this_host=here):
-            self._say(line)
+    def _take_over(self, info: LauncherInfo) -> int:
+        """Retire the dead launcher *info*; return how many jobs it held."""
+        journal = journal_path(self._client.path, info.id)
+        killed = kill_leftovers(self._client.path, info.id) if info.host == self._host else 0
+        told = 0
+        try:
+            report = replay(journal, info.id)
+            told = len(report.attempts)
+            self._client.report(info.id, report)
+        except FileNotFoundError:
+            pass  # it never began one, or another launcher was here before us
+        except JournalDamaged as error:
+            kept = journal.rename(journal.with_suffix(".damaged"))
+            self._say(
+                f"{error}; kept as {kept.name}: what only it knew is lost, its jobs run again"
+            )
+        message = f"launcher {info.id} on {info.host} died"
+        held = self._client.retire_launcher(
+            info.id, message, lost=True, crash_limit=self._crash_limit
+        )
+        journal.unlink(missing_ok=True)
+        self._say(
+            f"{message}: took over {held} jobs, {told} executions from its journal,"
+            f" killed {killed} leftover processes"
+        )
+        return held
 
 
 def _is_of_this_pid_space(info: LauncherInfo) -> bool:
     return info.pid_started.rpartition("/")[0] == _pid_space()
-
-
-def _take_over(
-    client: Client, info: LauncherInfo, crash_limit: int, *, on_this_host: bool
-) -> Iterator[str]:
-    journal = journal_path(client.path, info.id)
-    killed = kill_leftovers(client.path, info.id) if on_this_host else 0
-    told = 0
-    try:
-        report = replay(journal, info.id)
-        told = len(report.attempts)
-        client.report(info.id, report)
-    except FileNotFoundError:
-        pass  # it never began one, or another launcher was here before us
-    except JournalDamaged as error:
-        kept = journal.rename(journal.with_suffix(".damaged"))
-        yield f"{error}; kept as {kept.name}: what only it knew is lost, its jobs run again"
-    message = f"launcher {info.id} on {info.host} died"
-    held = client.retire_launcher(info.id, message, lost=True, crash_limit=crash_limit)
-    journal.unlink(missing_ok=True)
-    yield (
-        f"{message}: took over {held} jobs, {told} executions from its journal,"
-        f" killed {killed} leftover processes"
-    )
 
 
 def kill_leftovers(site: Path, launcher_id: int) -> int:
