@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,7 @@ class DatabaseSettings(msgspec.Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.url not in ("sqlite", "postgres") and "://" not in self.url:
-            raise ValueError(
+            raise InvalidInput(
                 f"the database is {self.url!r}; give 'sqlite', 'postgres' or a URL,"
                 " postgresql://USER@HOST/NAME"
             )
@@ -194,6 +195,76 @@ def template(values: Mapping[str, Any] | None = None) -> str:
             lines.append(f"{mark}{name} = {value}")
         lines.append("")
     return "\n".join(lines)
+
+
+def with_setting(site: Path, key: str, value: Any) -> str:
+    """Return the text of the site's settings file with *key* set, and all else as it is.
+
+    Raises
+    ------
+    SiteError
+        It is written in a way that we do not change.
+    InvalidInput
+        It cannot be read.
+    """
+    file = site / SETTINGS_FILE
+    tables = _read_toml(file)
+    table, name = key.split(".")
+    line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    text = _with_line(file.read_text(), table, name, line)
+    tables.setdefault(table, {})[name] = value
+    try:
+        same = tomllib.loads(text) == tables
+    except ValueError:
+        same = False
+    if not same:
+        raise SiteError(f"cannot change {file} by itself: write {line} into its table [{table}]")
+    return text
+
+
+def _with_line(text: str, table: str, name: str, line: str) -> str:
+    """Return TOML *text* with *line* where *table* has, or had in a comment, *name*."""
+    lines = text.splitlines()
+    heads = [i for i, each in enumerate(lines) if each.lstrip().startswith("[")]
+    own = [i for i in heads if re.match(rf"\s*\[\s*{table}\s*\]", lines[i])]
+    if not own:
+        return f"{text.rstrip()}\n\n[{table}]\n{line}\n".lstrip()
+    end = next((i for i in heads if i > own[0]), len(lines))
+    part = range(own[0] + 1, end)
+    there = [i for i in part if re.match(rf"\s*[\"']?{name}[\"']?\s*=", lines[i])]
+    if there:
+        comment = re.search(r"=\s*(?:\"[^\"]*\"|'[^']*'|[^#\"']*)(\s+#.*)$", lines[there[0]])
+        lines[there[0]] = line + (comment[1] if comment else "")
+    else:
+        hints = [i for i in part if re.match(rf"\s*#\s*{name}\s*=", lines[i])]
+        lines.insert((hints or own)[0] + 1, line)
+    return "\n".join(lines) + "\n"
+
+
+def change_setting(site: Path, key: str, value: Any) -> None:
+    """Set *key* in the site's settings file, at once and for good; comments stay.
+
+    The file becomes its owner's alone when it has the URL of a database, and so maybe a password.
+
+    Raises
+    ------
+    SiteError, InvalidInput
+        The file cannot be changed; it is as it was.
+    """
+    text = with_setting(site, key, value)
+    file = (site / SETTINGS_FILE).resolve()
+    aside = file.with_name(f"{file.name}.{os.getpid()}")
+    mode = 0o600 if "://" in str(value) else file.stat().st_mode & 0o777
+    try:
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:
+            written.write(text)
+            os.fchmod(written.fileno(), mode)
+            written.flush()
+            os.fsync(written.fileno())
+        aside.replace(file)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise SiteError(f"cannot change {file}: {error.strerror}") from error
 
 
 def create_site_directory(path: Path, values: Mapping[str, Any] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import msgspec
 
 from balsam import config
 from balsam.client.interface import Client
-from balsam.errors import BalsamError, InvalidInput, SiteError, StoreUnreadable
+from balsam.errors import BalsamError, InvalidInput, SiteError, StoreError, StoreUnreadable
 from balsam.model import roles
 
 if TYPE_CHECKING:
@@ -63,8 +64,17 @@ def open_client(path: Path, say: Say = silent) -> Client:
                     f"the site {path} has no database ({path / 'balsam.db'} is missing)"
                 )
         case "postgres":
+            _require_driver(settings)
             return _open_on_own_server(path, settings, say)
+    _require_driver(settings)
     return _open(path, settings)
+
+
+def _require_driver(settings: config.Settings) -> None:
+    if settings.database.url.startswith("postgres") and not importlib.util.find_spec("psycopg"):
+        raise StoreError(
+            "PostgreSQL needs the package psycopg: run `pip install 'balsam-flow[postgres]'`"
+        )
 
 
 def _open(path: Path, settings: config.Settings) -> LocalClient:
@@ -132,6 +142,7 @@ def create_site(
         raise
     try:
         settings = config.load(path)
+        _require_driver(settings)
         if settings.database.url == "postgres":
             _create_on_own_server(path, settings, say, sync)
         else:
@@ -186,6 +197,18 @@ def _create_database(path: Path, settings: config.Settings) -> None:
 
 
 def _create_on_own_server(path: Path, settings: config.Settings, say: Say, sync: bool) -> None:
+    from balsam.cluster import server
+
+    make_own_server(path, say, sync)
+    try:
+        _create_database(path, _with_own_url(path, settings))
+    except BaseException:
+        server.stop(path, say=say)
+        raise
+
+
+def make_own_server(path: Path, say: Say, sync: bool = True) -> None:
+    """Make a server in the site, with an empty database, and start it."""
     from balsam.cluster import files, passwords, server, url
     from balsam.store import users
 
@@ -196,7 +219,6 @@ def _create_on_own_server(path: Path, settings: config.Settings, say: Say, sync:
         maintenance = url(path, role=roles.ADMINISTRATOR, database="postgres")
         users.prepare_server(maintenance, str(path), secret[roles.OWNER])
         users.administer(url(path, role=roles.ADMINISTRATOR), str(path), users.grant)
-        _create_database(path, _with_own_url(path, settings))
     except BaseException:
         server.stop(path, say=say)
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Callable
@@ -103,20 +104,33 @@ def _initialize(found: programs.Programs, site: Path, password: str, sync: bool)
         "--data-checksums",
         *([] if sync else ["--no-sync"]),
     ]
-    done = subprocess.run(
-        words,
-        cwd=site,
-        env=programs.environment(),
-        input=f"{password}\n",
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error:" in line or "FATAL" in line]
-        reason = " ".join(lines) or done.stderr
+    code, told = _run_to_its_end(words, site, f"{password}\n")
+    if code:
+        lines = [line for line in told.splitlines() if "error:" in line or "FATAL" in line]
+        reason = " ".join(lines) or told
         if is_full(site / "run") or "No space left" in reason:
             raise StoreFull(f"cannot make a database in {site}: the disk or your quota is full")
         raise ServerError(f"cannot make a database in {site}: {reason}")
+
+
+def _run_to_its_end(words: list[str], directory: Path, given: str) -> tuple[int, str]:
+    """Run a program; return its exit code and standard error. An interrupt ends all it started."""
+    with subprocess.Popen(
+        words,
+        cwd=directory,
+        env=programs.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            told = process.communicate(given)[1]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, told
 
 
 def remove(site: Path) -> None:
@@ -135,7 +149,7 @@ def version(site: Path) -> int:
     """
     file = site / DATA / "PG_VERSION"
     try:
-        return int(file.read_text())
+        return int(file.read_text().partition(".")[0])
     except (OSError, ValueError) as error:
         raise ServerError(
             f"{site / DATA} is no PostgreSQL database, or a damaged one ({file}: {error});"

