@@ -203,7 +203,7 @@ def _create_on_own_server(path: Path, settings: config.Settings, say: Say, sync:
     try:
         _create_database(path, _with_own_url(path, settings))
     except BaseException:
-        server.stop(path, say=say)
+        server.discard(path)
         raise
 
 
@@ -220,5 +220,5 @@ def make_own_server(path: Path, say: Say, sync: bool = True) -> None:
         users.prepare_server(maintenance, str(path), secret[roles.OWNER])
         users.administer(url(path, role=roles.ADMINISTRATOR), str(path), users.grant)
     except BaseException:
-        server.stop(path, say=say)
+        server.discard(path)
         raise
