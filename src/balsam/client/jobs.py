@@ -214,10 +214,11 @@ class Job(model.Job, kw_only=True, dict=True, eq=False):
 
     def _remember(self, site: Site, record: model.Job) -> None:
         """Note the fields of *record* as those in the database."""
-        self._site = site
-        self._stored: dict[str, Any] = asdict(record)
+        stored: dict[str, Any] = asdict(record)
         for name in _CONTAINERS:
-            self._stored[name] = _frozen(name, self._stored[name])
+            stored[name] = _frozen(name, stored[name]) if stored[name] else _EMPTY[name]
+        self._site = site
+        self._stored: dict[str, Any] = stored
 
     def _note(self, names: Iterable[str]) -> None:
         for name in names:
@@ -271,7 +272,7 @@ class Job(model.Job, kw_only=True, dict=True, eq=False):
         self._note(_OF_THE_STATE)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in FIELDS and not name.startswith("_"):
+        if name not in FIELDS and name[0] != "_":
             raise UnknownField(f"a job has no field {name!r}.{nearest(name, list(EDITABLE))}")
         super().__setattr__(name, value)
 
@@ -313,3 +314,7 @@ def _frozen(name: str, value: Any) -> Any:
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"{name} is not JSON: {error}") from error
     return list(value) if isinstance(value, list | tuple) else value
+
+
+#: What `_frozen` makes of the containers of most jobs.
+_EMPTY = {name: _frozen(name, getattr(model.Job(), name)) for name in _CONTAINERS}

@@ -90,8 +90,10 @@ class Jobs(QuerySet[T]):
         """
         site = self.site
 
+        identity = site.client.identity
+
         def stored(job: model.Job, number: int) -> None:
-            job.id, job.job_id = number, str(site.client.identity.uuid(number))
+            job.id, job.job_id = number, identity.text(number)
             remember = getattr(job, "_remember", None)
             if remember is not None:
                 remember(site, job)

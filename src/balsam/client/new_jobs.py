@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral, Real
 from typing import Any
@@ -53,6 +55,11 @@ class _Batch:
                 raise InvalidInput(f"a new job cannot be {given.state}; leave its state to Balsam")
             self.places[id(given)] = len(self.records) + 1
             self.objects[len(self.records) + 1] = given
+            if not (given.parents or given.parents_failed or given.parents_any):
+                record = _plain_record(given)
+                if record is not None:
+                    self.records.append(record)
+                    return
             given = {name: getattr(given, name) for name in EDITABLE}
         if not _PARENTS.isdisjoint(given):
             given = dict(given)
@@ -95,22 +102,37 @@ def insert(
     ids: list[int] = []
     source = iter(jobs)
     try:
-        while (news := _take(source, batch, len(ids))).records:
-            for index, field, references in news.parents:
-                record = news.records[index]
-                found = [
-                    _parent(client, one, record.name, ids, news) for one in several(references)
-                ]
-                setattr(record, field, found)
-            numbers = client.create_jobs(news.records)
-            ids += numbers
-            for place, job in news.objects.items():
-                stored(job, numbers[place - 1])
+        more = True
+        while more:
+            with _without_collector():
+                more = _insert_batch(client, source, batch, stored, ids)
     except BalsamError as error:
         if ids:
             error.args = (f"{error} (the {len(ids)} jobs of the batches before were stored)",)
         raise
     return ids
+
+
+def _insert_batch(
+    client: Client,
+    source: Iterator[Job | Mapping[str, Any]],
+    size: int,
+    stored: Callable[[Job, int], None],
+    ids: list[int],
+) -> bool:
+    """Store the next jobs and add their ids to *ids*; tell whether there were any."""
+    news = _take(source, size, len(ids))
+    for index, field, references in news.parents:
+        record = news.records[index]
+        found = [_parent(client, one, record.name, ids, news) for one in several(references)]
+        setattr(record, field, found)
+    if not news.records:
+        return False
+    numbers = client.create_jobs(news.records)
+    ids += numbers
+    for place, job in news.objects.items():
+        stored(job, numbers[place - 1])
+    return True
 
 
 def _take(source: Iterator[Job | Mapping[str, Any]], size: int, before: int) -> _Batch:
@@ -122,6 +144,31 @@ def _take(source: Iterator[Job | Mapping[str, Any]], size: int, before: int) -> 
         error.args = (f"job number {before + len(batch.records) + 1}: {error}",)
         raise
     return batch
+
+
+def _plain_record(job: Job) -> Job | None:
+    """Return a record like *job*, sharing nothing with it; None when a value must be looked at."""
+    try:
+        record = msgspec.convert(job, Job, from_attributes=True)
+    except msgspec.ValidationError:
+        return None
+    if record.data:
+        record.data = unshared("data", record.data)
+    if record.parameters:
+        record.parameters = unshared("parameters", record.parameters)
+    return record
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Hold back the garbage collector, which looks at all jobs again and again as they are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def record_of(fields: Mapping[str, Any]) -> Job:

@@ -47,7 +47,9 @@ class JobIdentity:
             raise ValueError(f"job id {job} is outside 0 to {LARGEST_ID}")
         left, right = job >> 16, job & 0xFFFF
         for _, multiplier, offset in self._tables:
-            left, right = right, left ^ self._mix(right, multiplier, offset)
+            x = (right * multiplier + offset) & 0xFFFFFFFF  # `_mix`, a million times
+            x = ((x ^ (x >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
+            left, right = right, left ^ (x >> 16)
         return f"{(left << 16) | right:08x}"
 
     def number(self, digits: str) -> int:
