@@ -264,7 +264,7 @@ def postgres_servers() -> Iterator[list[Site]]:
         yield started
     finally:
         for site in started:
-            site("server", "--stop")
+            site("server", "--stop", "--yes")
 
 
 BENCHMARKS: dict[str, Callable[[Path], None]] = {

@@ -170,6 +170,7 @@ class Whole:
         self.in_database += time.perf_counter() - self._since
 
     def close(self) -> None:
+        self._client.retire_launcher(self._launcher, "done")
         self._client.close()
 
     def insert(self) -> None:
