@@ -25,7 +25,7 @@ from balsam.model.graph import Kind
 from balsam.model.query import ALL, Query, parse
 from balsam.model.states import STATES, State
 from balsam.store import schema
-from balsam.store.engine import MIGRATIONS
+from balsam.store.revisions import MIGRATIONS
 from tests.contract.calls import on_sqlite
 from tests.contract.pilot import Clock, Pilot, add, request
 
@@ -290,7 +290,15 @@ def test_where_no_site_is(tmp_path: Path) -> None:
 # one store for all databases --------------------------------------------------------
 
 #: Where systems differ, and may.
-SYSTEMS = ("dialect.py", "sqlite.py", "postgres.py", "listen.py")
+SYSTEMS = (
+    "dialect.py",
+    "sqlite.py",
+    "postgres.py",
+    "listen.py",
+    "users.py",
+    "sqlite_upkeep.py",
+    "postgres_upkeep.py",
+)
 #: What only one system understands, as text in a source file.
 ONE_SYSTEM = re.compile(
     r"\bjson_(?:each|extract|type|tree|array|object)\b|PRAGMA|sqlite_master|INSERT OR|\browid\b"

@@ -20,18 +20,16 @@ from balsam.errors import (
     StoreError,
     StoreUncertain,
     StoreUnreadable,
-    StoreVersion,
 )
 from balsam.model.wire import Topic
-from balsam.store import dialect
+from balsam.store import dialect, revisions
 from balsam.store.bell import Bell, ring
 from balsam.store.database import Database
-from balsam.store.schema import REVISION, counters, meta
+from balsam.store.schema import counters, meta
 
 if TYPE_CHECKING:
     from balsam.store.listen import Listener
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 #: First and longest pause, in seconds, before a transaction that was undone runs again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 #: Seconds after which the server's clock is read again.
@@ -95,16 +93,7 @@ class Store:
         found = connection.execute(sa.select(version)).scalar_one_or_none()
         if found is None:
             raise StoreUnreadable(f"{self.name} is not a Balsam database")
-        if found > REVISION:
-            raise StoreVersion(
-                f"{self.name} is of schema {found}, newer than this Balsam's {REVISION}; use the"
-                " Balsam that made it, or a newer one"
-            )
-        if found < REVISION:
-            raise StoreVersion(
-                f"{self.name} is of schema {found}, older than this Balsam's {REVISION}; upgrade it"
-                " with `balsam db migrate`"
-            )
+        revisions.require_newest(found, self.name)
         self._read_clock(connection)
 
     def close(self) -> None:
@@ -291,17 +280,11 @@ def create_database(url: str, name: str) -> None:
 
 
 def upgrade(database: Database) -> None:
-    """Bring the schema to `REVISION`, in one transaction; make the site's key if it has none."""
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    """Bring the schema to the newest, in one transaction; make the site's key if it has none."""
     try:
         with database.system.writing(database.engine).begin() as connection:
             dialect.one_at_a_time(connection, "schema")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            revisions.upgrade(connection)
             if connection.execute(sa.select(meta.c.key)).first() is None:
                 connection.execute(meta.insert().values(key="key", value=secrets.token_hex(16)))
                 connection.execute(counters.insert().values(name="job", value=0))
