@@ -24,6 +24,7 @@
         ├── StoreUncertain    the connection ended before we heard whether a change was made
         ├── StoreFull         no space left: trying again helps after making room
         ├── StoreUnreadable   not a database, damaged, or not permitted
+        ├── StoreMoved        the site goes on in another database
         └── StoreVersion      made by another version of Balsam
 
 A message says what is wrong, which one, what was expected and what to do.
@@ -135,6 +136,10 @@ class StoreFull(StoreError):
 
 class StoreUnreadable(StoreError):
     """The file is not a database, is damaged, or may not be read."""
+
+
+class StoreMoved(StoreError):
+    """The database was closed when its site was copied to another."""
 
 
 class StoreVersion(StoreError):

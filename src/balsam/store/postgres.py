@@ -20,6 +20,7 @@ from balsam.errors import (
     StoreConflict,
     StoreError,
     StoreFull,
+    StoreMoved,
     StoreUnreadable,
 )
 
@@ -29,6 +30,8 @@ CONNECT_SECONDS = 10
 #: Seconds after which the server ends a transaction whose client does nothing: a client that
 #: is stopped must not hold up the others.
 IDLE_SECONDS = 60
+#: Our own code (class BA) for a change of a closed database.
+CLOSED = "BA001"
 #: What another writer did in between; a second run of the transaction sees it, and goes on from
 #: there or says what is wrong.
 _CONFLICTS = (
@@ -157,6 +160,8 @@ def is_lost(error: Exception) -> bool:
 def translate(error: Exception, where: str) -> StoreError:
     """Return Balsam's error for a driver's, naming the database *where*."""
     text = " ".join(str(error).split())
+    if isinstance(error, psycopg.Error) and error.sqlstate == CLOSED:
+        return StoreMoved(error.diag.message_primary or text)
     match error:
         case errors.DiskFull():
             return StoreFull(f"cannot write to {where}: its server's disk is full ({text})")

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import URL, Connection, Engine
 
-from balsam.errors import StoreBusy, StoreError, StoreFull, StoreUnreadable
+from balsam.errors import StoreBusy, StoreError, StoreFull, StoreMoved, StoreUnreadable
 
 DRIVER_ERROR = sqlite3.Error
 
@@ -77,6 +77,8 @@ def prepare_new(engine: Engine) -> None:
 def translate(error: Exception, where: str) -> StoreError:
     """Return Balsam's error for a driver's, naming the database *where*."""
     text = str(error)
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_CONSTRAINT_TRIGGER":
+        return StoreMoved(text)
     if "locked" in text or "busy" in text:
         return StoreBusy(f"{where} is locked by another process; try again")
     if "disk is full" in text or "disk I/O error" in text or "No space left" in text:
