@@ -37,6 +37,7 @@ VERBS = {
     "rm": "rm",
     "launcher": "launcher",
     "server": "server",
+    "db": "db",
     "report": "report",
     "quickstart": "quickstart",
     "make_dummies": "dummies",
