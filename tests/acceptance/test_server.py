@@ -364,6 +364,36 @@ def test_a_user_can_use_tables_that_come_later(server: Ask, site: Path, tmp_path
         assert theirs.execute("SELECT x FROM later").fetchall() == [(1,)]
 
 
+def test_a_user_can_do_all_with_jobs(
+    server: Ask, bare_balsam: Balsam, balsam: Balsam, site: Path, tmp_path: Path
+) -> None:
+    balsam("app", "--name", "true", "--exec", "/bin/true")
+    passfile = tmp_path / "theirs"
+    passfile.touch(mode=0o600)
+    passfile.write_text(server("--add-user", "alice"))
+    theirs = tmp_path / "theirs of it"
+    for name in ("data", "log", "run"):
+        (theirs / name).mkdir(parents=True)
+    url = f"postgresql://alice@/balsam?host={site / 'run'}&passfile={passfile}"
+    (theirs / "balsam.toml").write_text(f'[database]\nurl = "{url}"\n')
+
+    def run(*words: str) -> str:
+        done = bare_balsam("--site", theirs, *words)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    job = ("job", "--workflow", "w", "--app", "true", "--yes", "--array", "1-3")
+    run(*job, "--name", "a{i}")
+    run("launcher", "--consume-all")
+    assert {j["state"] for j in json.loads(run("ls", "--json"))} == {"JOB_FINISHED"}
+    run("app", "--name", "false", "--exec", "/bin/false")
+    run("modify", "1", "priority", "3")
+    run("rerun", "1")
+    run("kill", "1", "--yes")
+    run("rm", "jobs", "--all", "--force")
+    assert json.loads(run("ls", "--json")) == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
@@ -381,6 +411,15 @@ def test_a_user_can_use_tables_that_come_later(server: Ask, site: Path, tmp_path
 )
 def test_refused(balsam: Balsam, words: tuple[str, ...], code: int, expected: str) -> None:
     assert expected in error(balsam("server", *words), code)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_only_the_owner_rules(site: Path, server: Ask, balsam: Balsam) -> None:
+    server("--stop")
+    os.chown(site / "balsamdb", 12345, 12345)
+    for words in (("--add-user", "x"), ("--drop-user", "x"), ("--stop",), ("--connect", "--force")):
+        assert "only" in error(balsam("server", *words))
+    assert "only" in error(balsam("ls"))
 
 
 def test_a_user_whose_launcher_runs_is_kept(

@@ -268,9 +268,10 @@ class OwnServer:
 
     # users
     def add_user(self, name: str) -> None:
-        from balsam.cluster import passwords, server_info
+        from balsam.cluster import passwords, server, server_info
         from balsam.store import users
 
+        server.require_owner(self.site)
         password = passwords.new_password()
         self.ask(lambda connection: users.add_user(connection, name, password))
         info = server_info.read(self.site)
@@ -283,8 +284,10 @@ class OwnServer:
         print(passwords.line(host, roles.DATABASE, name, password))
 
     def drop_user(self, name: str) -> None:
+        from balsam.cluster import server
         from balsam.store import users
 
+        server.require_owner(self.site)
         ended = self.ask(lambda connection: users.drop_user(connection, name))
         print(f"Removed the user {name!r}; {_counted(ended, 'connection')} ended")
 

@@ -84,7 +84,7 @@ def _open(path: Path, settings: config.Settings) -> LocalClient:
 
 
 def _open_on_own_server(path: Path, settings: config.Settings, say: Say) -> LocalClient:
-    from balsam.cluster import server
+    from balsam.cluster import address, server
 
     server.ensure(path, say)
     try:
@@ -92,10 +92,14 @@ def _open_on_own_server(path: Path, settings: config.Settings, say: Say) -> Loca
     except StoreUnreadable as error:
         if "password" not in str(error):
             raise
-        raise StoreUnreadable(
-            f"{error}; the password file {path / 'pgpass'} is not the one of this database:"
+        advice = (
+            f"the password file {path / 'pgpass'} is not the one of this database:"
             f" `balsam server --reset --site {path}` makes a new one"
-        ) from error
+            if address.is_owner(path)
+            else f"ask the site's owner for `balsam server --add-user {config.user_name()}` and put"
+            " the line that it prints into ~/.pgpass (mode 600)"
+        )
+        raise StoreUnreadable(f"{error}; {advice}") from error
 
 
 def _with_own_url(path: Path, settings: config.Settings) -> config.Settings:

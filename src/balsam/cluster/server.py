@@ -110,7 +110,7 @@ def start(site: Path, *, force: bool = False, say: Say = silent) -> bool:
     StoreFull
         The disk, or the user's quota, is full.
     """
-    _require_owner(site)
+    require_owner(site)
     data = site / DATA
     with _lock(site, say):
         found = postmaster.running(data)
@@ -131,9 +131,13 @@ def start(site: Path, *, force: bool = False, say: Say = silent) -> bool:
     return True
 
 
-def _require_owner(site: Path) -> None:
+def require_owner(site: Path) -> None:
+    """Raise `ServerError` if the site's server is not ours to rule."""
     if not address.is_owner(site):
-        raise ServerError(f"the server of {site} is {_owner(site)}'s: only they start and stop it")
+        raise ServerError(
+            f"the server of {site} belongs to {_owner(site)}: only they start and stop it, and say"
+            " who may use it"
+        )
 
 
 def _refuse_doubts(site: Path) -> None:
@@ -256,7 +260,7 @@ def stop(site: Path, *, say: Say = silent) -> bool:
     ServerError
         It is not ours.
     """
-    _require_owner(site)
+    require_owner(site)
     with _lock(site, say):
         found = postmaster.running(site / DATA)
         if found is None:
@@ -297,7 +301,7 @@ def renew_passwords(site: Path, statements: Callable[[dict[str, str]], list[str]
     ServerError
         It runs, is not ours, or cannot do it.
     """
-    _require_owner(site)
+    require_owner(site)
     with _lock(site, silent):
         if postmaster.left_a_file(site / DATA):
             raise ServerError(f"the server of {site} did not end properly; start and stop it first")
