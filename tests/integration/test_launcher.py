@@ -44,7 +44,9 @@ def test_a_job_runs_once_and_all_of_it_is_recorded(campaign: Campaign, run: Run)
     assert list((campaign.site / "log").glob("*.journal")) == []
 
 
-def test_running_is_recorded_when_the_program_starts(campaign: Campaign, start: Start) -> None:
+def test_running_is_recorded_when_the_program_starts(
+    campaign: Campaign, start: Start, database: str
+) -> None:
     """Faults L4 and S8: neither after it has ended, nor with the launcher's pace added."""
     campaign.app("clock", "#\ndate +%s.%N; read line < gate; date +%s.%N")
     job = campaign.job("clock")
@@ -61,7 +63,10 @@ def test_running_is_recorded_when_the_program_starts(campaign: Campaign, start: 
     began, ended = map(float, campaign.output(job).split())
     running, done = (e.time for e in campaign.events(job) if e.to_state in (S.RUNNING, S.RUN_DONE))
     # The program's own clock is read between our records of its start and of its end.
-    assert running <= began <= ended <= done
+    # A server's clock is known but for the time that asking for it takes.
+    slack = 0.0 if database == "sqlite" else 1.0
+    assert running - slack <= began <= ended <= done + slack
+    assert running < done
     (attempt,) = campaign.attempts(job)
     assert (attempt.started_at, attempt.ended_at) == (running, done)
 

@@ -109,9 +109,10 @@ class Store:
         return time.monotonic() + self._clock_offset
 
     def _read_clock(self, connection: Connection) -> None:
-        self._clock_read_at = time.monotonic()
+        before = time.monotonic()
         now = self._database.system.now(connection) if self._database.is_server else time.time()
-        self._clock_offset = now - time.monotonic()
+        self._clock_read_at = time.monotonic()
+        self._clock_offset = now - (before + self._clock_read_at) / 2
 
     # transactions ---------------------------------------------------------------------
     def read(self, work: Callable[[Connection], R]) -> R:
