@@ -26,7 +26,7 @@ from balsam.config import create_site_directory
 from balsam.errors import AlreadyExists, ServerElsewhere, ServerError, StoreFull
 from balsam.model.roles import ADMINISTRATOR, OWNER
 from tests import postgres
-from tests.integration.conftest import is_running, wait_until
+from tests.integration.conftest import BIN, is_running, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -417,6 +417,8 @@ def test_a_site_that_was_moved_while_its_server_runs(
     do(moved, "INSERT INTO t VALUES (2)", "CHECKPOINT")
     assert ask(moved, "SELECT pg_reload_conf()") is True
     assert hashlib.sha256(control.read_bytes()).digest() == before, "it writes to its old place"
+    assert server.start(moved) is False
+    assert info(moved)["host"] == address.socket_directory(moved)
 
     server.ensure(again)
     assert pid(again) != first
@@ -686,6 +688,26 @@ def test_a_long_start_is_waited_for_and_told(
     assert "still starts" in said.text
     assert results == [True, False] or results == [False, True]
     assert sorted(results) == [False, True]
+    server.stop(site)
+
+
+def test_an_interrupted_start_goes_on_and_other_hosts_know_of_it(
+    site: Path, tmp_path: Path
+) -> None:
+    mark, go = tmp_path / "mark", tmp_path / "go"
+    slow = fake_programs(tmp_path / "bin", f"touch {mark}; until [ -e {go} ]; do sleep 0.02; done")
+    process = subprocess.Popen(
+        [str(BIN / "balsam"), "--site", str(site), "server", "--connect"],
+        env={**os.environ, "PATH": f"{slow}{os.pathsep}{os.environ['PATH']}"},
+    )
+    wait_until(mark.exists)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert info(site)["node"] == socket.gethostname()
+    go.touch()
+    wait_until(lambda: server.find(site))
+    server.ensure(site)
+    assert ask(site, "SELECT 1") == 1
     server.stop(site)
 
 

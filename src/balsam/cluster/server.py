@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from balsam import config
 from balsam.cluster import address, files, passwords, postmaster, processes, server_info
 from balsam.cluster.address import SOCKET_PORT
@@ -122,6 +124,7 @@ def start(site: Path, *, force: bool = False, say: Say = silent) -> bool:
                 _await_ready(site, found.pid, 0, say)
             except NotStarted as error:
                 raise error.reason from error
+            _refresh(site)
             return False
         if not force:
             _refuse_doubts(site)
@@ -188,6 +191,8 @@ def _start(site: Path, say: Say) -> None:
         if wanted and listen and trial == 0 and port != wanted:
             say(f"port {wanted} is taken; the server listens at {port} now")
         seen = log_file(site).stat().st_size if log_file(site).exists() else 0
+        # Before it starts: whatever becomes of us, other hosts know where it may run.
+        _record(site, 0, listen, port)
         try:
             pid = launch(site, listen, port)
             _await_ready(site, pid, seen, say)
@@ -225,6 +230,14 @@ def _record(site: Path, pid: int, listen: str, port: int) -> None:
             last_port=port if listen else 0,
         ),
     )
+
+
+def _refresh(site: Path) -> None:
+    """Name the socket of a server that runs where it is now: the site may have been moved."""
+    info = server_info.read(site)
+    here = address.socket_directory(site)
+    if info.host.startswith("/") and info.host != here:
+        server_info.write(site, msgspec.structs.replace(info, host=here))
 
 
 def _await_ready(site: Path, pid: int, seen: int, say: Say) -> None:

@@ -5,6 +5,7 @@ JSON with at least `host` and `port` while a server runs. Keys of others are kep
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from balsam.cluster.processes import pid_space
-from balsam.errors import ServerError
+from balsam.errors import ServerError, StoreFull
 
 FILE = "server-info"
 
@@ -84,6 +85,8 @@ def write(site: Path, info: ServerInfo) -> None:
     ------
     ServerError
         It cannot be written.
+    StoreFull
+        The disk, or the user's quota, is full.
     """
     ours = msgspec.structs.asdict(info)
     kept = {key: value for key, value in _read(site).items() if key not in ours}
@@ -94,4 +97,9 @@ def write(site: Path, info: ServerInfo) -> None:
         aside.replace(site / FILE)
     except OSError as error:
         aside.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull(
+                f"cannot write {site / FILE}: the disk or your quota is full; make room and try"
+                " again"
+            ) from error
         raise ServerError(f"cannot write {site / FILE}: {error.strerror}") from error
