@@ -20,7 +20,7 @@ import msgspec
 
 from balsam import config, errors
 from balsam.cli import main as command_line
-from balsam.model import app, batch_job, job, query, resources, states, wire
+from balsam.model import app, batch_job, job, query, resources, retry, states, wire
 
 DIRECTORY = Path(__file__).parent / "reference"
 NOTICE = "<!-- Written by docs/generate.py: change the code, not this page. -->\n"
@@ -183,7 +183,7 @@ def settings_page() -> str:
 
 def _type(kind: Any) -> str:
     name = inspect.formatannotation(kind)
-    for module in ("typing.", "balsam.model.states.", "balsam.model.wire."):
+    for module in ("typing.", "balsam.model.states.", "balsam.model.wire.", "balsam.model.retry."):
         name = name.replace(module, "")
     return name
 
@@ -203,6 +203,7 @@ def fields_page() -> str:
     sections = [
         _record_section("Job", job, job.Job),
         _record_section("App", app, app.App),
+        _record_section("Rule", retry, retry.Rule),
         _record_section("Attempt", wire, wire.Attempt),
         _record_section("Event", wire, wire.Event),
         _record_section("Batch job", batch_job, batch_job.BatchJob),

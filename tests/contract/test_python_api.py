@@ -950,3 +950,38 @@ def test_batch_jobs(site: Site) -> None:
     assert BatchJob.objects.count() == 0
     with pytest.raises(BatchJob.DoesNotExist):
         BatchJob.objects.get(scheduler_id="7")
+
+
+# retry rules --------------------------------------------------------------------------------
+
+
+def test_retry_rules_are_texts_or_records(site: Site) -> None:
+    job = new(retry=["exit=137: memory*2, max=3", "any: delay=5"])
+    assert [str(rule) for rule in job.retry] == ["exit=137: max=3, memory*2", "any: max=1, delay=5"]
+    assert Job.objects.get(id=job.id).retry == job.retry
+    same = new("b", retry="exit=137: memory*2, max=3; any: delay=5")
+    assert same.retry == new("c", retry=list(same.retry)).retry == job.retry
+    loaded = Job.objects.get(id=job.id)
+    loaded.retry.append("timeout: time*2")  # type: ignore[arg-type]
+    loaded.save()
+    assert len(Job.objects.get(id=job.id).retry) == 3
+    Job.objects.filter(name="b").update(retry="any: never")
+    assert [str(rule) for rule in Job.objects.get(name="b").retry] == ["any: never"]
+    loaded.retry = []
+    loaded.save()
+    assert Job.objects.get(id=job.id).retry == []
+    with pytest.raises(InvalidInput, match="retry rule 'sometimes'"):
+        new("d", retry=["sometimes"])
+
+
+def test_apps_have_retry_rules(site: Site) -> None:
+    app = App.objects.create(name="sim", executable="sim", retry="exit=1: max=2")
+    assert [str(rule) for rule in App.objects.get(name="sim").retry] == ["exit=1: max=2"]
+    app.retry.append("any: never")  # type: ignore[arg-type]
+    app.save()
+    assert len(App.objects.get(name="sim").retry) == 2
+    App.objects.filter(name="sim").update(retry=[])
+    app.refresh_from_db()
+    assert app.retry == []
+    with pytest.raises(InvalidInput, match="retry rule 'exit=0'"):
+        App.objects.create(name="bad", executable="x", retry="exit=0")

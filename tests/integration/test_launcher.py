@@ -387,7 +387,7 @@ def test_failures_are_repeated_only_when_wanted(campaign: Campaign, run: Run) ->
     assert [a.outcome for a in campaign.attempts(never)] == [Outcome.ERROR] * 3
     assert campaign.get(never).retries == 2
     assert campaign.state(never) == S.FAILED
-    assert campaign.message(never, S.RESTART_READY) == "retry 2 of 2 (exit code 3)"
+    assert campaign.message(never, S.RESTART_READY) == "retry 2 of 2 (exit code 1)"
     assert campaign.output(never) == "try 1\ntry 2\ntry 3\n"
     attempts = campaign.attempts(third)
     assert [a.exit_code for a in attempts] == [1, 1, 0]

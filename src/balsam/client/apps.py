@@ -139,7 +139,9 @@ class App(model.App, kw_only=True, dict=True, eq=False):
             changes = _values(changes)
             if not site.client.update_apps(self._me, changes):
                 raise self.DoesNotExist(f"there is no app {self.name!r}; it was removed")
-            self._stored.update(changes)
+            for name, value in changes.items():
+                setattr(self, name, value)
+                self._stored[name] = _frozen(value)
 
     def refresh_from_db(self) -> None:
         """Load every field anew. Raises `DoesNotExist` when the app was removed."""
@@ -159,7 +161,7 @@ class App(model.App, kw_only=True, dict=True, eq=False):
 
     def _remember(self, site: Site) -> None:
         self._site = site
-        self._stored: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
+        self._stored: dict[str, Any] = {name: _frozen(getattr(self, name)) for name in _FIELDS}
 
     @property
     def _me(self) -> Query:
@@ -208,6 +210,11 @@ def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInput(f"{name} takes a text, not {value!r}")
         values[name] = text
     return values
+
+
+def _frozen(value: Any) -> Any:
+    """Return *value* so that later changes inside it show by comparison."""
+    return list(value) if isinstance(value, list) else value
 
 
 def _is_path(value: object) -> bool:

@@ -139,4 +139,6 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     left = client.outlook(launcher_id, options.lease)
     if left.unfit:
         say(f"{left.unfit} jobs need more than this launcher has; they wait for a larger one")
+    if left.delayed:
+        say(f"{left.delayed} jobs wait for their retry (retry_at); a later launcher runs them")
     return reason

@@ -30,7 +30,7 @@ class App(msgspec.Struct, kw_only=True):
     preprocess: str = ""  #: command run in the job's directory before its first run
     postprocess: str = ""  #: command run after the run (also as error and timeout handler)
     envscript: str = ""  #: bash file sourced before the command
-    retry: list[Rule] = []  #: what follows when a run fails (see model/retry.py)
+    retry: list[Rule] = []  #: rules for runs that fail
 
 
 def split_words(command: str) -> list[str]:

@@ -59,7 +59,7 @@ class Job(msgspec.Struct, kw_only=True):
     post_timeout_handler: bool = False
     auto_timeout_retry: bool = True
     max_retries: int = 0
-    retry: list[Rule] = []  #: rules, tried before the app's (see model/retry.py)
+    retry: list[Rule] = []  #: rules for runs that fail, tried before the app's
     # dependencies: ids of parents that must finish, fail, or just end
     parents: list[int] = []
     parents_failed: list[int] = []

@@ -42,7 +42,7 @@ On = Literal["exit", "signal", "timeout", "any"]
 class Rule(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """One rule: when it matches, and what is done then."""
+    """A retry rule: which ends of a run it is for, and what is done then."""
 
     on: On  #: any: every exit code and signal, no time-out
     exit_codes: tuple[Codes, ...] = ()  #: of ``exit``; 128 + N is also signal N

@@ -177,3 +177,4 @@ class Outlook(msgspec.Struct, kw_only=True):
     unfit: int  #: free jobs that need more than it has
     waiting: int  #: jobs that wait for parents
     held_elsewhere: int  #: jobs leased by other launchers
+    delayed: int = 0  #: free jobs that wait for their retry

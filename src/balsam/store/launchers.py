@@ -173,12 +173,16 @@ def _end_delays(connection: Connection, now: float) -> None:
     connection.execute(sa.update(jobs).where(chosen).values(retry_at=None))
 
 
+def _waits_free() -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the terms for jobs that could be leased if they did not wait for their retry."""
+    return jobs.c.launcher_id.is_(None), jobs.c.state.in_(LEASABLE_STATES)
+
+
 def _next_in(connection: Connection, request: LeaseRequest, now: float) -> float | None:
     """Return the seconds until the launcher can lease a job that waits for its retry."""
     delayed = dialect.using_index(sa.select(jobs.c.retry_at), jobs, "ix_jobs_retry_at")
-    free = jobs.c.launcher_id.is_(None), jobs.c.state.in_(LEASABLE_STATES)
     first = connection.execute(
-        delayed.where(sa.text(DELAYED), *free, *_scope(request), _fits(request))
+        delayed.where(sa.text(DELAYED), *_waits_free(), *_scope(request), _fits(request))
         .order_by(jobs.c.retry_at)
         .limit(1)
     ).scalar()
@@ -236,6 +240,7 @@ def outlook(connection: Connection, launcher: int, request: LeaseRequest) -> Out
         held_elsewhere=count(
             jobs.c.launcher_id.is_not(None), jobs.c.launcher_id != launcher, *scope
         ),
+        delayed=count(sa.text(DELAYED), *_waits_free(), *scope),  # type: ignore[arg-type]
     )
 
 

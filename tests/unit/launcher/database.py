@@ -7,7 +7,7 @@ import msgspec
 from balsam.model.app import App
 from balsam.model.job import Job
 from balsam.model.states import END_STATES, LEASABLE_STATES, State, legal
-from balsam.model.wire import Attempt, Lease, LeaseRequest, Refusal, Report
+from balsam.model.wire import Aftermath, Attempt, Lease, LeaseRequest, Refusal, Report
 
 S = State
 LAUNCHER = 7
@@ -21,22 +21,35 @@ class Database:
         self.apps = apps
         self.paths: dict[int, list[State]] = {id_: [job.state] for id_, job in self.jobs.items()}
         self.attempts: dict[tuple[int, int], Attempt] = {}
+        self.not_before: dict[int, float] = {}  #: when a job may run again, by its last retry
+        self.leases = 0
 
-    def lease(self, request: LeaseRequest) -> Lease:
+    def lease(self, request: LeaseRequest, now: float) -> Lease:
+        self.leases += 1
         lowest = request.only_priority_from
-        free = [
+        fitting = [
             job
             for job in self.jobs.values()
             if job.launcher_id is None
             and job.state in LEASABLE_STATES
-            and (lowest is None or job.priority >= lowest)
             and (_fits(job, request) or job.state.startswith(("RUN_", "POST")))
+        ]
+        for job in fitting:
+            if job.retry_at is not None and job.retry_at <= now:
+                job.retry_at = None
+        delays = [job.retry_at - now for job in fitting if job.retry_at is not None]
+        free = [
+            job
+            for job in fitting
+            if job.retry_at is None and (lowest is None or job.priority >= lowest)
         ]
         free.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
         for job in free[: request.limit]:
             job.launcher_id = LAUNCHER
         return Lease(
-            jobs=[msgspec.structs.replace(j) for j in free[: request.limit]], apps=self.apps
+            jobs=[msgspec.structs.replace(j) for j in free[: request.limit]],
+            apps=self.apps,
+            next_in=min(delays, default=None) if len(free) < request.limit else None,
         )
 
     def report(self, report: Report) -> list[Refusal]:
@@ -53,6 +66,9 @@ class Database:
             assert legal(move.from_state, move.to_state), move
             if move.from_state == S.RUN_ERROR and move.to_state == S.RESTART_READY:
                 job.retries += 1
+            job.timeouts += move.to_state == S.RUN_TIMEOUT
+            if move.aftermath is not None:
+                self._change(job, move.aftermath)
             job.attempt = move.attempt
             self.move(move.job, move.to_state)
         for attempt in report.attempts:
@@ -62,9 +78,18 @@ class Database:
                 self.jobs[released].launcher_id = None
         return list(refused.values())
 
+    def _change(self, job: Job, after: Aftermath) -> None:
+        job.crashes += after.crashed
+        job.memory_mib = after.memory_mib or job.memory_mib
+        job.wall_time_minutes = after.wall_time_minutes or job.wall_time_minutes
+        if after.retry_at is not None:
+            job.retry_at = self.not_before[job.id or 0] = after.retry_at
+
     def move(self, id_: int, state: State) -> None:
         job = self.jobs[id_]
         job.state = state
+        if state in END_STATES:
+            job.retry_at = None
         self.paths[id_].append(state)
         if state in END_STATES and state != S.USER_KILLED:
             job.launcher_id = None

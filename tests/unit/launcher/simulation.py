@@ -12,6 +12,8 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
+import msgspec
+
 from balsam.launcher.actions import Finish, KillTasks, LeaseJobs, RecallTasks, Send, StageFiles
 from balsam.launcher.messages import Done, Ended, Place, Started, Task
 from balsam.launcher.placement import HOOKS
@@ -49,7 +51,7 @@ class Worker:
     def run(self, places: list[Place], tasks: list[Task]) -> None:
         for task in tasks:
             if task.class_id != HOOKS:
-                self.requests[task.class_id] = self.world.job_of(task)
+                self.requests[task.class_id] = self.world.sent_job(task)
             self.queues.setdefault(task.class_id, deque()).append(task)
         for place in places:
             assert place.id not in self.places
@@ -216,7 +218,7 @@ class World:
                 case RecallTasks(node):
                     self._to(node, lambda w: w.give_back())
                 case LeaseJobs(request):
-                    self._ask(lambda r=request: self.database.lease(r), self._leased)
+                    self._ask(lambda r=request: self.database.lease(r, self.now), self._leased)
                 case StageFiles(job, _):
                     error = self.staging_error(job)
                     id_ = job.id or 0
@@ -294,6 +296,12 @@ class World:
 
         self.after(0.002, heard)
 
+    def sent_job(self, task: Task) -> Job:
+        """The job of a task as it is now for the planner, whose retries the database hears of."""
+        job = self.job_of(task)
+        held = self.planner.held.get(job.id or 0)
+        return msgspec.structs.replace(held.job if held else job)
+
     def job_of(self, task: Task) -> Job:
         id_ = IDENTITY.parse(task.environ["BALSAM_JOB_ID"])
         assert id_ is not None
@@ -321,6 +329,7 @@ class World:
                 news.ended.append(Ended(task.id, 0, self.now, 1, 0.0, 0.0, 0, "no program"))
                 return False
             seconds, code = found
+            assert self.now >= self.database.not_before.get(id_, 0.0), "run before its time"
             self.executed.append((id_, int(task.environ["BALSAM_ATTEMPT"])))
             self.started_at.append((self.now, id_))
         worker.running[task.id] = task, place, self.now
@@ -367,7 +376,11 @@ class World:
             assert attempt.outcome is not Outcome.RUNNING, (key, attempt)
         for id_, job in self.database.jobs.items():
             path = self.database.paths[id_]
-            assert job.retries <= job.max_retries, path
+            assert job.retries <= max([job.max_retries, *(rule.max for rule in job.retry)]), path
+            lost = [self.outcome(id_, n) is Outcome.LOST for n in range(1, job.attempt + 1)]
+            assert job.crashes <= sum(lost), path
+            if self.options.crash_limit:
+                assert job.crashes <= self.options.crash_limit, path
             failed = sum(self.outcome(id_, n) is Outcome.ERROR for n in range(1, job.attempt + 1))
             assert job.retries <= failed, f"charged without an error: {path}"
             assert path.count(S.JOB_FINISHED) <= 1
