@@ -1,7 +1,7 @@
 """A proxy before a PostgreSQL server that cuts connections where a test wants it.
 
-It understands as much of the wire protocol (PostgreSQL 15 manual, 55.7) as it takes to count the
-client's messages. Connections must be made without TLS and GSS.
+It understands as much of the wire protocol (PostgreSQL 15 manual, 55.7) as it takes to count what
+clients wait for: their requests. Connections must be made without TLS and GSS.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-#: Messages that the server answers: Query, Sync, CopyDone.
-_ANSWERED = b"QSc"
+#: Messages that the server answers, and nothing is done for good without: Query, Sync, CopyDone.
+_REQUESTS = b"QSc"
 
 
 class Cut(NamedTuple):
-    """Where to cut: at the client's message *number*, counted from 1."""
+    """Where to cut: at the client's request *number*, counted from 1."""
 
     number: int
-    #: Forward the message and drop the answer; else drop the message itself.
+    #: Forward the request and drop the answer; else drop the request itself.
     after: bool
 
 
 class Proxy:
     """Listens on a free port of 127.0.0.1 and connects to *port* there.
 
-    `count` is the number of messages that clients sent since `cut_at`, log-ins not counted.
+    `count` is the number of requests that clients sent since `cut_at`, log-ins not counted.
     """
 
     def __init__(self, port: int) -> None:
@@ -35,19 +35,19 @@ class Proxy:
         self._lock = threading.Lock()
         self._cut: Cut | None = None
         self._links: set[_Link] = set()
-        self._refusing = False
+        self._refusing = self._for_good = False
         self.count = 0
-        self.kinds = b""  #: the type of each message since `cut_at`
         self.cuts = 0  #: how often it cut in all
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
-    def cut_at(self, cut: Cut | None) -> None:
-        """Count from 0 again, and cut once at *cut*."""
+    def cut_at(self, cut: Cut | None, *, for_good: bool = False) -> None:
+        """Count from 0 again, and cut once at *cut*; *for_good*: then refuse (see `refuse`)."""
         with self._lock:
-            self._cut, self.count, self.kinds = cut, 0, b""
+            self._cut, self.count = cut, 0
+            self._for_good = for_good
 
     def cut_all(self) -> int:
         """Cut all connections there are; return how many."""
@@ -95,13 +95,15 @@ class Proxy:
             link.start()
 
     def decide(self, kind: bytes) -> Cut | None:
-        """Count a message; return the cut that is due at it."""
+        """Count a request; return the cut that is due at it."""
+        if kind not in _REQUESTS:
+            return None
         with self._lock:
             self.count += 1
-            self.kinds += kind
             if self._cut is None or self.count != self._cut.number:
                 return None
             found, self._cut = self._cut, None
+            self._refusing = self._for_good
             self.cuts += 1
             return found
 
@@ -115,6 +117,8 @@ class _Link:
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy, self._client, self._server = proxy, client, server
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._dropping = False  #: the next answer
 
     def start(self) -> None:
@@ -140,10 +144,6 @@ class _Link:
                     if not cut.after:
                         break
                     self._dropping = True
-                    self._server.sendall(message)
-                    if kind not in _ANSWERED:
-                        break
-                    continue
                 self._server.sendall(message)
         except (OSError, EOFError):
             pass

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from balsam.errors import StoreError
+from balsam.errors import StoreError, StoreUncertain
 
 #: First and longest pause, in seconds, before a failed call is made again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -80,7 +80,9 @@ class Clerk:
             try:
                 result = call()
             except StoreError as error:
-                if not error.retryable or self._closing.is_set():
+                # What the launcher says twice counts once: there is no doubt to leave to a user.
+                again = error.retryable or isinstance(error, StoreUncertain)
+                if not again or self._closing.is_set():
                     raise
                 self._say(f"the database cannot answer, trying again: {error}")
                 self._closing.wait(pause)
