@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from balsam import config
 from balsam.client.interface import Client
 from balsam.errors import BalsamError, InvalidInput, SiteError, StoreError, StoreUnreadable
@@ -88,7 +86,7 @@ def _open_on_own_server(path: Path, settings: config.Settings, say: Say) -> Loca
 
     server.ensure(path, say)
     try:
-        return _open(path, _with_own_url(path, settings))
+        return _open(path, settings)
     except StoreUnreadable as error:
         if "password" not in str(error):
             raise
@@ -100,14 +98,6 @@ def _open_on_own_server(path: Path, settings: config.Settings, say: Say) -> Loca
             " the line that it prints into ~/.pgpass (mode 600)"
         )
         raise StoreUnreadable(f"{error}; {advice}") from error
-
-
-def _with_own_url(path: Path, settings: config.Settings) -> config.Settings:
-    """Return *settings* with the URL of the site's own server, where it is now."""
-    from balsam.cluster import url
-
-    database = msgspec.structs.replace(settings.database, url=url(path))
-    return msgspec.structs.replace(settings, database=database)
 
 
 def create_site(
@@ -205,7 +195,7 @@ def _create_on_own_server(path: Path, settings: config.Settings, say: Say, sync:
 
     make_own_server(path, say, sync)
     try:
-        _create_database(path, _with_own_url(path, settings))
+        _create_database(path, settings)
     except BaseException:
         server.discard(path)
         raise

@@ -243,8 +243,15 @@ def _everybody(_result: Any) -> tuple[Topic, ...]:
 
 def database_url(path: Path, settings: Settings) -> str:
     """Return the SQLAlchemy URL of the database of the site at *path*."""
-    url = settings.database.url
-    return f"sqlite:///{path / 'balsam.db'}" if url == "sqlite" else url
+    match settings.database.url:
+        case "sqlite":
+            return f"sqlite:///{path / 'balsam.db'}"
+        case "postgres":
+            from balsam import cluster
+
+            return cluster.url(path)
+        case url:
+            return url
 
 
 R = TypeVar("R", Job, Event)
