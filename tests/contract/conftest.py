@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,24 @@ def impatient(site: Path, clock: Clock) -> Iterator[LocalClient]:
     fill(client)
     yield client
     client.close()
+
+
+@pytest.fixture
+def small_file_system(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes a file system of its own, of the size asked for."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    path = tmp_path / "small"
+
+    def mount(size: str) -> Path:
+        path.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            path.rmdir()
+            pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
+        return path
+
+    yield mount
+    if path.is_dir():
+        subprocess.run(["umount", "--lazy", path], check=True)

@@ -223,16 +223,28 @@ def check(path: Path, *, mend: bool, say: Say) -> Check:
     administrator = database_of(path, say, role=roles.ADMINISTRATOR)
     with transactions.snapshot(database) as opened:
         replace.require_newest(opened)
-    with transactions.undone(administrator) as opened:
-        damages, unchecked = checks.damages(opened)
+    try:
+        with transactions.undone(administrator) as opened:
+            damages, unchecked = checks.damages(opened)
+    except StoreUnreadable as error:
+        return Check([str(error)], "", [])
     if not mend or damages:
-        with transactions.snapshot(database) as opened:
-            return Check(damages, unchecked, checks.findings(opened.connection))
+        return Check(damages, unchecked, _findings(database, damages))
     with transactions.sole_writer(database) as opened:
         found = checks.findings(opened.connection)
         repair(opened.connection, found, transactions.now(opened))
         left = {finding.name for finding in checks.findings(opened.connection)}
     return Check(damages, unchecked, found, [f for f in found if f.name not in left])
+
+
+def _findings(database: Database, damages: list[str]) -> list[Finding]:
+    try:
+        with transactions.snapshot(database) as opened:
+            return checks.findings(opened.connection)
+    except StoreUnreadable:
+        if not damages:
+            raise
+        return []  # what is damaged cannot be asked
 
 
 class Vacuum(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 from balsam import config
 from balsam.client.connect import Say, make_own_server
 from balsam.client.maintenance import FILE, Contents, Tell, database_of, place
-from balsam.errors import InvalidInput
+from balsam.errors import InvalidInput, SiteError
 from balsam.store import replace, transactions
 from balsam.store.database import Database
 from balsam.store.transactions import Transaction
@@ -59,8 +59,10 @@ def copy(path: Path, to: str, *, switch: bool, overwrite: bool, say: Say, tell: 
     """
     current = config.load(path).database.url
     _check_setting(path, to, current)
-    if switch:
-        config.with_setting(path, SETTING, to)  # before hours of work, not after
+    if switch:  # known before hours of work, not after
+        config.with_setting(path, SETTING, to)
+        if not os.access(path, os.W_OK):
+            raise SiteError(f"cannot change {path / config.SETTINGS_FILE}: you may not write there")
     with transactions.sole_writer(database_of(path, say)) as opened:
         replace.require_newest(opened)
         transactions.require_idle(opened)

@@ -7,8 +7,8 @@ added up, so that the order of rows does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -67,7 +67,9 @@ def tables(connection: Connection) -> list[sa.Table]:
     return found
 
 
-def pages(source: Transaction, table: sa.Table, *where: sa.ColumnElement[bool]) -> Iterator[Rows]:
+def pages(
+    source: Transaction, table: sa.Table, *where: sa.ColumnElement[bool]
+) -> Generator[Rows, None, None]:
     """Yield the rows of *table*, a few at a time, as every system takes them.
 
     Raises
@@ -78,10 +80,11 @@ def pages(source: Transaction, table: sa.Table, *where: sa.ColumnElement[bool]) 
     json = [i for i, column in enumerate(table.c) if _is_json(column)]
     statement = sa.select(*map(_plain, table.c)).where(*where).order_by(*table.primary_key)
     try:
-        result = source.connection.execute(statement, execution_options={"yield_per": PAGE})
-        for part in result.partitions():
-            rows = list(map(tuple, part))
-            yield [_with_texts(row, json) for row in rows] if json else rows
+        options = {"yield_per": PAGE}
+        with source.connection.execute(statement, execution_options=options) as result:
+            for part in result.partitions():
+                rows = list(map(tuple, part))
+                yield [_with_texts(row, json) for row in rows] if json else rows
     except source.database.errors as error:
         raise source.database.translate(error) from error
 
@@ -157,9 +160,10 @@ def contents(source: Transaction, tell: Tell) -> dict[str, Contents]:
     found = {}
     for table in tables(source.connection):
         summed, total = _Sum(table), _count(source, table)
-        for rows in pages(source, table):
-            summed.add(rows)
-            tell(f"checking {table.name}", summed.rows, total)
+        with closing(pages(source, table)) as each:
+            for rows in each:
+                summed.add(rows)
+                tell(f"checking {table.name}", summed.rows, total)
         found[table.name] = summed.contents
     return found
 
@@ -187,10 +191,11 @@ def fill(source: Transaction, target: Transaction, tell: Tell) -> dict[str, Cont
 def _send(source: Transaction, target: Transaction, table: sa.Table, tell: Tell) -> Contents:
     names = [column.name for column in table.c]
     summed, total = _Sum(table), _count(source, table)
-    for rows in pages(source, table):
-        summed.add(rows)
-        dialect.insert_rows(target.connection, table, names, rows)
-        tell(f"copying {table.name}", summed.rows, total)
+    with closing(pages(source, table)) as each:
+        for rows in each:
+            summed.add(rows)
+            dialect.insert_rows(target.connection, table, names, rows)
+            tell(f"copying {table.name}", summed.rows, total)
     return summed.contents
 
 
