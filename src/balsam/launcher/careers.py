@@ -51,8 +51,12 @@ class Held:
     def move(
         self, to: State, time: float, message: str = "", aftermath: Aftermath | None = None
     ) -> Move:
-        """Return the move to *to*, and be there."""
+        """Return the move to *to*, and be there.
+
+        It is not before the last one, though another's clock may have told the time of that.
+        """
         number = self.job.attempt
+        time = self.job.updated_at = max(time, self.job.updated_at)
         move = Move(self.job.id or 0, number, self.state, to, time, message, aftermath)
         self.state = self.job.state = to
         self.step = next_step(self.job, self.app, to)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from subprocess import Popen, TimeoutExpired
+from subprocess import Popen
 
 import zmq
 
@@ -41,6 +42,8 @@ LOOK_SECONDS = 0.05
 STATUS_SECONDS = 30.0
 #: Seconds that an ending launcher waits, after the grace time, for a database that is away.
 PATIENCE_SECONDS = 15.0
+#: Seconds that a worker gets to kill what it runs, and end.
+ENDING_SECONDS = 10.0
 #: How often this machine's worker is started again before the launcher gives up.
 WORKER_STARTS = 5
 #: How long, in seconds, what a worker said may be on its way when its process has ended.
@@ -371,12 +374,11 @@ class Driver:
     def _end_worker(self) -> None:
         if self._worker is not None and self._worker.poll() is None:
             self._links.broadcast(Stop())
-            if not self._worker_name:  # it has not joined, and would not hear us
+            # One that has not joined does not hear us.
+            patience = ENDING_SECONDS if self._worker_name else 0.0
+            if not select.select([self._worker_end], [], [], patience)[0]:
                 self._worker.kill()
-            try:
-                self._worker.wait(timeout=10)
-            except TimeoutExpired:
-                self._worker.kill()
+            self._worker.wait()
 
     def _close(self, clean: bool) -> None:
         """End the worker, tell the database what is left to tell, and retire."""

@@ -26,7 +26,7 @@ from balsam.store.rows import JobReader
 from balsam.store.schema import DELAYED, FREE, apps, attempts, jobs, launchers
 
 #: What a launcher needs to know of a job: everything but what only users read.
-_NOT_NEEDED = ("data", "description", "owner", "created_at", "updated_at", "pending_parents")
+_NOT_NEEDED = ("data", "description", "owner", "created_at", "pending_parents")
 _LEASED_COLUMNS = [column for column in jobs.c if column.name not in _NOT_NEEDED]
 _LEASED_FIELDS = (*(column.name for column in _LEASED_COLUMNS), "job_id", "workdir", "parents")
 _INFO_COLUMNS = [field.name for field in records.fields(LauncherInfo)]

@@ -49,13 +49,26 @@ def apply(
         for change in changes:
             if not legal(change.old, change.new, by_user=by_user):
                 raise AssertionError(f"illegal move {change}")
-        dialect.update_rows(
-            connection, jobs, ("state", "updated_at"), [(c.new, now, c.job) for c in changes]
-        )
-        write_events(connection, [(now, c.job, c.old, c.new, c.message) for c in changes])
+        times = _times(connection, [c.job for c in changes], now)
+        rows = [(c.new, times[c.job], c.job) for c in changes]
+        dialect.update_rows(connection, jobs, ("state", "updated_at"), rows)
+        lines = [(times[c.job], c.job, c.old, c.new, c.message) for c in changes]
+        write_events(connection, lines)
         _hold_back(connection, [c.job for c in changes if c.old in END_STATES])
         ended = {c.job: c.new for c in changes if c.new in END_STATES}
         changes, by_user = release(connection, ended), False
+
+
+def _times(connection: Connection, ids: list[int], now: float) -> dict[int, float]:
+    """Return when each of *ids* moves: now, but never before its last move.
+
+    The clock that told of that may since have been set, or be another machine's.
+    """
+    statement = sa.select(jobs.c.id, jobs.c.updated_at).where(
+        dialect.among(jobs.c.id, ids), jobs.c.updated_at > now
+    )
+    ahead = {row.id: row.updated_at for row in connection.execute(statement)}
+    return {job: ahead.get(job, now) for job in ids}
 
 
 def _hold_back(connection: Connection, back: list[int]) -> None:

@@ -64,7 +64,8 @@ class _Job:
                 self.state, self.attempt = was
                 return
             self.state, self.attempt = move.to_state, move.attempt
-        self.taken, self.changed, self.updated_at = path[start:], True, now
+        self.taken, self.changed = path[start:], True
+        self.updated_at = max(self.updated_at, path[-1].time, now)
         for move in self.taken:
             self._count(move)
 

@@ -12,7 +12,7 @@ import pytest
 
 from balsam.model.query import Query
 from tests import postgres
-from tests.integration.conftest import BIN, Campaign, Start, wait_until
+from tests.integration.conftest import BIN, Campaign, Launcher, Start, wait_until
 from tests.proxy import Proxy
 
 
@@ -55,7 +55,7 @@ def all_finished(campaign: Campaign) -> bool:
 @contextmanager
 def persistent(
     campaign: Campaign, start: Start, count: int, *args: object, **options: dict[str, str]
-) -> Iterator[list[object]]:
+) -> Iterator[list[Launcher]]:
     """Have *count* launchers there at the same time; end them in order when the block ends."""
     before = len(campaign.client.launchers())
     launchers = [start("--persistent", *args, **options) for _ in range(count)]
@@ -63,7 +63,7 @@ def persistent(
         lambda: len(campaign.client.launchers()) == before + count,
         lambda: [launcher.output for launcher in launchers],
     )
-    yield list(launchers)
+    yield launchers
     for launcher in launchers:
         launcher.process.terminate()
     for launcher in launchers:
