@@ -334,6 +334,26 @@ def test_rules_are_kept_however_they_are_given(
     assert answer.jobs[0].retry == answer.apps["a"].retry == RULES
 
 
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ({"retry": []}, "b"),
+        ({"retry": ""}, "b"),
+        ({"retry__ne": []}, "ac"),
+        ({"retry": "any: max=2"}, "a"),
+        ({"retry": ["exit=137: memory*2", "any"]}, "c"),
+        ({"retry__in": ["any: max=2", []]}, "ab"),
+        ({"retry__contains": "137"}, "c"),
+    ],
+)
+def test_jobs_are_found_by_their_rules(
+    client: LocalClient, condition: dict[str, Any], found: str
+) -> None:
+    for name, rules in (("a", "any: max=2"), ("b", ""), ("c", "exit=137: memory*2; any")):
+        add(client, name, retry=parse_rules(rules))
+    assert "".join(one.name for one in client.jobs(ALL.where(**condition))) == found
+
+
 @pytest.mark.parametrize("bad", [["exit=x"], [{"on": "any", "max": 0}], [Rule(on="exit")], [3]])
 def test_bad_rules_are_refused_and_nothing_changes(client: LocalClient, bad: list[Any]) -> None:
     add(client, "x")

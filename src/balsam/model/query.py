@@ -22,6 +22,7 @@ from balsam.model import records
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.job import DERIVED, FIELDS, Job
+from balsam.model.retry import rules_of
 from balsam.model.states import STATES
 from balsam.model.wire import Event
 
@@ -145,6 +146,8 @@ def _typed(key: str, name: str, lookup: str, path: list[str], value: Any, kind: 
         if isinstance(value, bool | dict | list | types.NoneType):
             raise InvalidInput(f"{key} takes a text, not {value!r}")
         return str(value)
+    if name == "retry":
+        return msgspec.to_builtins(rules_of(value))
     if path or name in JSON_FIELDS:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return str(value) if path and name in _TEXT_TO_TEXT and is_number else value
