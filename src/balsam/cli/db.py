@@ -295,12 +295,12 @@ def _progress() -> Iterator[Tell]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
         return
-    last = 0.0
+    shown, last = "", 0.0
 
     def draw(what: str, done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > LOOK or done == total > 100_000:
-            last = time.monotonic()
+        nonlocal shown, last
+        if what != shown or time.monotonic() - last > LOOK:
+            shown, last = what, time.monotonic()
             print(
                 f"\r\x1b[K{what}: {done:,} of {total:,} rows", end="", file=sys.stderr, flush=True
             )
@@ -308,5 +308,5 @@ def _progress() -> Iterator[Tell]:
     try:
         yield draw
     finally:
-        if last:
+        if shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,6 +49,11 @@ class Database:
         self.crowded = False
         if self.is_server:
             sa.event.listen(self.engine, "connect", self._look_around)
+        # Of a connection that Ctrl-C cut off SQLAlchemy would print a traceback; whoever wants to
+        # read such things sets up logging.
+        pool_log = logging.getLogger("sqlalchemy.pool")
+        if not pool_log.handlers:
+            pool_log.addHandler(logging.NullHandler())
         self.errors = (sa.exc.DBAPIError, sa.exc.TimeoutError, system.DRIVER_ERROR)
 
     def _look_around(self, connection: Any, _record: Any) -> None:
