@@ -1,0 +1,1 @@
+"""Random faults on small campaigns, from a seed: `make chaos SEED=…`."""
