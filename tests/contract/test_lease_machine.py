@@ -1,39 +1,74 @@
-"""Two launchers and a user do anything in any order; what must always hold, holds."""
+"""Two launchers and a user do anything in any order, also at once; what must always hold, holds."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from random import Random
+from threading import Barrier
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
-    invariant,
     multiple,
     rule,
     run_state_machine_as_test,
 )
 
+from balsam import config
 from balsam.client.connect import create_site
 from balsam.client.local import LocalClient
 from balsam.config import Settings
-from balsam.errors import AlreadyExists, CyclicDependency, IllegalMove, LeaseLost
+from balsam.errors import AlreadyExists, CyclicDependency, IllegalMove, LeaseLost, NotFound
 from balsam.model.app import App
-from balsam.model.graph import Kind, Verdict, verdict
+from balsam.model.graph import Kind
 from balsam.model.job import Job
 from balsam.model.query import ALL
 from balsam.model.states import END_STATES, STATES, State, legal
-from balsam.model.wire import Attempt, Event, LauncherInfo, Move, Outcome, Report
+from balsam.model.wire import (
+    Attempt,
+    LauncherInfo,
+    Lease,
+    Move,
+    Outcome,
+    Refusal,
+    Report,
+)
+from tests import postgres
 from tests.contract.pilot import Clock, request
+from tests.contract.what_holds import WhatHolds
 
 S = State
 LEASE_SECONDS = 10.0
+#: What users and launchers are told when what they ask for cannot be. Nothing else may be said.
+ANSWERS = (AlreadyExists, CyclicDependency, IllegalMove, LeaseLost, NotFound)
+
+#: Makes a new site; returns where it is, and its settings. What undoes that goes to the stack.
+New = Callable[[ExitStack], tuple[Path, Settings]]
+
+
+class Call(NamedTuple):
+    """A call to be made beside another, and what to learn from its answer."""
+
+    make: Callable[[LocalClient], Any]
+    learn: Callable[[Any], None] = lambda _: None
+
+
+class Work(NamedTuple):
+    """A report on one job, and where the launcher believes it to be then."""
+
+    job: int
+    report: Report
+    state: State
+    attempt: int
+    gives_back: bool
 
 
 class Launcher:
@@ -45,26 +80,32 @@ class Launcher:
         self.last: Report | None = None
 
 
-class Site(RuleBasedStateMachine):
-    """A model is not needed: the history must explain each job's state by itself."""
+#: For what depends on what is there: another run of the same steps may find something else,
+#: as threads decide, and must draw as often.
+seeds = st.integers(0, 2**32 - 1)
+#: What can happen beside something else: names of methods of `Site` that prepare a call.
+CALLS = ("creates", "depends", "kills", "kills_all", "reruns_all", "deletes")
+CALLS += ("leases", "leases", "reports", "reports", "replays")
 
-    template: Path
+
+class Site(WhatHolds):
+    """Two launchers and users; `WhatHolds` looks after each step."""
+
+    new: New
     jobs = Bundle("jobs")
 
     def __init__(self) -> None:
         super().__init__()
-        self.path = Path(tempfile.mkdtemp()) / "site"
-        shutil.copytree(self.template, self.path)
+        self.stack = ExitStack()
         self.clock = Clock()
-        self.client = LocalClient(self.path, Settings(), self.clock)
+        where = type(self).new(self.stack)
+        self.client, self.beside = (LocalClient(*where, self.clock) for _ in range(2))
+        for client in (self.client, self.beside):
+            self.stack.callback(client.close)
         self.launchers = [self.register(), self.register()]
-        #: What users asked for since the last look: jobs that may leave an end state.
-        self.asked: set[int] = set()
-        self.ended: dict[int, State] = {}
 
     def teardown(self) -> None:
-        self.client.close()
-        shutil.rmtree(self.path.parent)
+        self.stack.close()
 
     def register(self) -> Launcher:
         info = LauncherInfo(host="h", pid=1)
@@ -73,31 +114,37 @@ class Site(RuleBasedStateMachine):
     def there(self, id_: int) -> bool:
         return self.client.count_jobs(ALL.where(id=id_)) == 1
 
+    def some_job(self, chance: Random) -> int:
+        """Return a job, or what was one."""
+        known = [job.id or 0 for job in self.client.jobs(ALL)]
+        return chance.choice(known or [1])
+
     # what users do
-    @rule(target=jobs, count=st.integers(1, 3), data=st.data())
-    def create(self, count: int, data: st.DataObject) -> Any:
+    @rule(target=jobs, count=st.integers(1, 3), seed=seeds)
+    def create(self, count: int, seed: int) -> Any:
+        return multiple(*self.client.create_jobs(self.new_jobs(count, Random(seed))))
+
+    def new_jobs(self, count: int, chance: Random) -> list[Job]:
         known = [job.id or 0 for job in self.client.jobs(ALL)][-8:]
         new = []
         for position in range(count):
             choices = known + [-n for n in range(1, position + 1)]
-            edges = st.lists(
-                st.tuples(st.sampled_from(choices), st.sampled_from(Kind)),
-                max_size=3,
-                unique_by=lambda edge: edge[0],
-            )
-            drawn = data.draw(edges if choices else st.just([]))
+            drawn = chance.sample(choices, chance.randint(0, min(3, len(choices))))
+            parents: dict[Kind, list[int]] = {kind: [] for kind in Kind}
+            for parent in drawn:
+                parents[chance.choice(list(Kind))].append(parent)
             new.append(
                 Job(
                     name=f"j{position}",
                     workflow="w",
                     application="a",
-                    input_files=data.draw(st.sampled_from(["", "*"])),
-                    parents=[p for p, kind in drawn if kind is Kind.OK],
-                    parents_failed=[p for p, kind in drawn if kind is Kind.FAIL],
-                    parents_any=[p for p, kind in drawn if kind is Kind.ANY],
+                    input_files=chance.choice(["", "*"]),
+                    parents=parents[Kind.OK],
+                    parents_failed=parents[Kind.FAIL],
+                    parents_any=parents[Kind.ANY],
                 )
             )
-        return multiple(*self.client.create_jobs(new))
+        return new
 
     @rule(job=jobs, recursive=st.booleans())
     def kill(self, job: int, recursive: bool) -> None:
@@ -142,23 +189,26 @@ class Site(RuleBasedStateMachine):
             return
         launcher.held.update((job.id or 0, job) for job in leased)
 
-    @rule(which=st.integers(0, 1), data=st.data())
-    def work(self, which: int, data: st.DataObject) -> None:
+    @rule(which=st.integers(0, 1), seed=seeds)
+    def work(self, which: int, seed: int) -> None:
         """Report one to four legal moves of a job that the launcher believes it holds."""
         launcher = self.launchers[which]
-        if not launcher.held:
-            return
-        id_ = data.draw(st.sampled_from(sorted(launcher.held)))
+        if launcher.held:
+            work = self.some_work(launcher, Random(seed))
+            self.learn(launcher, work, self.client.report(launcher.id, work.report))
+
+    def some_work(self, launcher: Launcher, chance: Random) -> Work:
+        id_ = chance.choice(sorted(launcher.held))
         job = launcher.held[id_]
         moves: list[Move] = []
         attempts: list[Attempt] = []
         state, number = job.state, job.attempt
-        for _ in range(data.draw(st.integers(1, 4))):
+        for _ in range(chance.randint(1, 4)):
             targets = [new for new in STATES if legal(state, new) and new is not S.USER_KILLED]
             targets = [new for new in targets if new is not S.AWAITING_PARENTS]
             if not targets:
                 break
-            new = data.draw(st.sampled_from(targets))
+            new = chance.choice(targets)
             number += new is S.RUNNING
             self.clock.now += 0.001
             moves.append(Move(id_, number, state, new, self.clock.now))
@@ -166,15 +216,19 @@ class Site(RuleBasedStateMachine):
                 attempts = [a for a in attempts if a.number != number]
                 attempts.append(self.attempt(launcher, id_, number, new))
             state = new
-        gives_back = state is not S.RUNNING and data.draw(st.booleans())
+        gives_back = state is not S.RUNNING and chance.random() < 0.5
         report = Report(moves=moves, attempts=attempts, released=[id_] if gives_back else [])
         launcher.last = report
-        refused = {refusal.job for refusal in self.client.report(launcher.id, report)}
-        if refused or gives_back or state in END_STATES:
-            del launcher.held[id_]
-            self.client.report(launcher.id, Report(released=[id_]))
+        return Work(id_, report, state, number, gives_back)
+
+    def learn(self, launcher: Launcher, work: Work, refusals: list[Refusal]) -> None:
+        """Go on from where the job is now, or let it go."""
+        if refusals or work.gives_back or work.state in END_STATES:
+            del launcher.held[work.job]
+            self.client.report(launcher.id, Report(released=[work.job]))
         else:
-            job.state, job.attempt = state, number
+            job = launcher.held[work.job]
+            job.state, job.attempt = work.state, work.attempt
 
     def attempt(self, launcher: Launcher, job: int, number: int, state: State) -> Attempt:
         runs = state is S.RUNNING
@@ -225,83 +279,110 @@ class Site(RuleBasedStateMachine):
         for info in self.client.expired_launchers():
             self.client.retire_launcher(info.id, "gave no sign of life", lost=True)
 
-    # what must hold
-    @invariant()
-    def leases_are_of_live_launchers(self) -> None:
-        live = {launcher.id for launcher in self.client.launchers()}
-        for job in self.client.jobs(ALL):
-            assert job.launcher_id is None or job.launcher_id in live, job
-            assert job.state is not S.RUNNING or job.launcher_id is not None, job
+    # what happens at the same moment
+    @rule(seed=seeds, what=st.lists(st.sampled_from(CALLS), min_size=2, max_size=2))
+    def at_once(self, seed: int, what: list[str]) -> None:
+        """Two do something on connections of their own; each gets an answer, as if alone."""
+        chance = Random(seed)
+        calls = [
+            getattr(self, name)(chance, launcher)
+            for name, launcher in zip(what, self.launchers, strict=True)
+        ]
+        barrier = Barrier(2)
 
-    @invariant()
-    def events_explain_every_state(self) -> None:
-        paths: dict[int, list[Event]] = {}
-        last_id = 0
-        for event in self.client.events(ALL):
-            assert event.id > last_id
-            last_id = event.id
-            paths.setdefault(event.job, []).append(event)
-        jobs = {job.id: job for job in self.client.jobs(ALL)}
-        assert set(paths) == set(jobs)
-        for id_, path in paths.items():
-            state = ""
-            for event in path:
-                assert event.from_state == state
-                if state:
-                    assert legal(State(state), State(event.to_state), by_user=True), event
-                state = event.to_state
-            assert state == jobs[id_].state
-            assert [e.time for e in path] == sorted(e.time for e in path)
+        def run(call: Call, client: LocalClient) -> Any:
+            barrier.wait()
+            try:
+                return call.make(client)
+            except ANSWERS as answer:
+                return answer
 
-    @invariant()
-    def waiting_jobs_know_for_whom(self) -> None:
-        jobs = {job.id or 0: job for job in self.client.jobs(ALL)}
-        edges = self.client.dependencies(list(jobs))
-        for id_, job in jobs.items():
-            assert job.state is not S.CREATED
-            if job.state is S.AWAITING_PARENTS:
-                open_ = [
-                    parent
-                    for parent, child, kind in edges
-                    if child == id_ and verdict(kind, jobs[parent].state) is Verdict.WAIT
-                ]
-                assert job.pending_parents == len(open_) > 0, job
+        with ThreadPoolExecutor(2) as threads:
+            results = list(threads.map(run, calls, (self.client, self.beside)))
+        for call, result in zip(calls, results, strict=True):
+            if not isinstance(result, ANSWERS):
+                call.learn(result)
 
-    @invariant()
-    def ended_is_ended(self) -> None:
-        now = {job.id or 0: job.state for job in self.client.jobs(ALL)}
-        for id_, state in self.ended.items():
-            assert id_ not in now or now[id_] == state or id_ in self.asked
-        self.ended = {id_: state for id_, state in now.items() if state in END_STATES}
-        self.asked.clear()
+    def creates(self, chance: Random, _launcher: Launcher) -> Call:
+        new = self.new_jobs(chance.randint(1, 3), chance)
+        return Call(lambda client: client.create_jobs(new))
 
-    @invariant()
-    def executions_are_accounted_for(self) -> None:
-        jobs = {job.id or 0: job for job in self.client.jobs(ALL)}
-        live = {launcher.id for launcher in self.client.launchers()}
-        numbers: dict[int, set[int]] = {id_: set() for id_ in jobs}
-        for attempt in self.client.attempts(list(jobs)):
-            assert attempt.ended_at is not None or attempt.launcher_id in live, attempt
-            numbers[attempt.job].add(attempt.number)
-        starts = Counter(
-            event.job for event in self.client.events(ALL) if event.to_state == "RUNNING"
+    def depends(self, chance: Random, _launcher: Launcher) -> Call:
+        parent, child = self.some_job(chance), self.some_job(chance)
+        kind = chance.choice(list(Kind))
+        return Call(lambda client: client.add_dependency(parent, child, kind))
+
+    def kills(self, chance: Random, _launcher: Launcher) -> Call:
+        job, recursive = self.some_job(chance), chance.random() < 0.5
+        return Call(lambda client: client.kill_jobs(ALL.where(id=job), recursive=recursive))
+
+    def kills_all(self, _chance: Random, _launcher: Launcher) -> Call:
+        return Call(lambda client: client.kill_jobs(ALL))
+
+    def reruns_all(self, _chance: Random, _launcher: Launcher) -> Call:
+        self.asked |= {job.id or 0 for job in self.client.jobs(ALL)}
+        return Call(lambda client: client.rerun_jobs(ALL))
+
+    def deletes(self, chance: Random, _launcher: Launcher) -> Call:
+        job = self.some_job(chance)
+        return Call(lambda client: client.delete_jobs(ALL.where(id=job)))
+
+    def leases(self, chance: Random, launcher: Launcher) -> Call:
+        limit = chance.randint(1, 4)
+
+        def learn(leased: Lease) -> None:
+            launcher.held.update((job.id or 0, job) for job in leased.jobs)
+
+        return Call(lambda client: client.lease(launcher.id, request(limit)), learn)
+
+    def reports(self, chance: Random, launcher: Launcher) -> Call:
+        if not launcher.held:
+            return self.leases(chance, launcher)
+        work = self.some_work(launcher, chance)
+        return Call(
+            lambda client: client.report(launcher.id, work.report),
+            lambda refusals: self.learn(launcher, work, refusals),
         )
-        for id_, job in jobs.items():
-            assert starts[id_] <= job.attempt
-            assert set(range(1, job.attempt + 1)) <= numbers[id_], job
+
+    def replays(self, chance: Random, launcher: Launcher) -> Call:
+        """Another takes over: it tells what the launcher told, and retires it."""
+        (other,) = [each for each in self.launchers if each is not launcher]
+        last = other.last or Report()
+
+        def take_over(client: LocalClient) -> None:
+            client.report(other.id, last)
+            client.retire_launcher(other.id, "died", lost=True)
+
+        return Call(take_over)
 
 
 @pytest.mark.slow
-def test_what_must_hold_holds(tmp_path: Path) -> None:
-    create_site(tmp_path / "site")
-    client = LocalClient(tmp_path / "site", Settings())
+def test_what_must_hold_holds(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    template = tmp_path / "site"
+    create_site(template, database)
+    client = LocalClient(template, config.load(template))
     client.add_app(App(name="a", executable="x"))
     client.close()
-    Site.template = tmp_path / "site"
+
+    def copy_file(stack: ExitStack) -> tuple[Path, Settings]:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        shutil.copytree(template, folder / "site")
+        return folder / "site", config.load(template)
+
+    def copy_database(stack: ExitStack) -> tuple[Path, Settings]:
+        server: postgres.Server = request.getfixturevalue("postgres_server")
+        there = config.load(template)
+        there.database.url = server.new_database(database)
+        stack.callback(server.drop_database, there.database.url)
+        return template, there
+
+    Site.new = staticmethod(copy_file if database == "sqlite" else copy_database)
     run_state_machine_as_test(
         Site,
         settings=settings(
-            max_examples=60,
+            max_examples=60 if database == "sqlite" else 20,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
