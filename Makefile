@@ -2,13 +2,14 @@
 # make test   installs what the tests need and runs every check and test
 # make check  lint, types, layers, generated references
 # make bench  benchmarks, as JSON lines and a table
+# make chaos  random faults on small campaigns: SEED=… ROUNDS=50 ROUND=… DATABASE=sqlite|postgresql|both
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench chaos docs clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/balsam quickstart --directory demo --keep
@@ -26,6 +27,10 @@ check: $(VENV)/test.installed
 
 bench: $(VENV)/test.installed
 	$(BIN)/python bench/run.py $(BENCH)
+
+chaos: $(VENV)/test.installed
+	$(BIN)/python -m tests.chaos $(addprefix --seed ,$(SEED)) $(addprefix --rounds ,$(ROUNDS)) \
+	    $(addprefix --round ,$(ROUND)) $(addprefix --database ,$(DATABASE))
 
 docs: $(VENV)/test.installed
 	$(BIN)/python docs/generate.py
