@@ -88,7 +88,9 @@ def main() -> int:
         rounds = len(numbers)
         seconds = (time.monotonic() - began) / rounds
         print(
-            f"{database}: {rounds - bad} of {rounds} rounds good, {seconds:.1f} s each", flush=True
+            f"{database}: {rounds - bad} of {rounds} rounds good, {seconds:.1f} s each;",
+            ", ".join(f"{n} {what}" for what, n in seen.most_common()),
+            flush=True,
         )
         failed += bad
     return 1 if failed else 0
