@@ -106,7 +106,8 @@ def is_crowded(connection: psycopg.Connection[Any]) -> bool:
     is room, get by with the hundred that a server has by default.
     """
     taken = connection.execute(
-        "SELECT sum(numbackends) * 2 > current_setting('max_connections')::int FROM pg_stat_database"
+        "SELECT sum(numbackends) * 2 > current_setting('max_connections')::int"
+        " FROM pg_stat_database"
     ).fetchone()
     connection.rollback()
     return bool(taken and taken[0])
