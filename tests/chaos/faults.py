@@ -60,7 +60,8 @@ class Round:
             KINDS[fault.kind](self, fault.which)
         except StoreError as error:
             # A launcher that is stopped in the middle of a transaction on SQLite keeps its lock.
-            assert error.retryable, error
+            if not error.retryable:
+                raise
         working = [one for one in self._live() if psutil.Process(one.pid) not in self._stopped]
         if len(working) < 2:
             self.start_launcher()

@@ -187,7 +187,8 @@ def _create_database(path: Path, settings: config.Settings) -> None:
     from balsam.client.local import database_url
     from balsam.store.engine import create_database
 
-    create_database(database_url(path, settings), str(path))
+    is_file = settings.database.url == "sqlite"
+    create_database(database_url(path, settings), str(path / "balsam.db" if is_file else path))
 
 
 def _create_on_own_server(path: Path, settings: config.Settings, say: Say, sync: bool) -> None:
