@@ -205,6 +205,8 @@ def settle(connection: Connection, ids: list[int]) -> list[Change]:
     pending = dict.fromkeys(prepare, 0)
     never: dict[int, tuple[int, Kind, State]] = {}
     for child, of, kind in edges:
+        if of not in states:
+            continue  # removed since the edges were read
         match verdict(Kind(kind), states[of]):
             case Verdict.WAIT:
                 pending[child] += 1
