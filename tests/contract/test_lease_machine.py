@@ -95,7 +95,7 @@ class Crowd:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_crowd(new: New, seed: int) -> None:
     """Four do anything at the same time: each gets an answer as if alone, and all holds."""
     with ExitStack() as stack:
