@@ -256,6 +256,16 @@ def bulk(folder: Path) -> None:
         measured.bulk(started[0].path, tell)
 
 
+def launchers(folder: Path) -> None:
+    """Four launchers with two slots each share 20,000 jobs on PostgreSQL."""
+    import launchers as measured
+
+    with postgres_servers() as started:
+        site = Site(folder, "postgres")
+        started.append(site)
+        measured.share(site.path, BALSAM, site.environ, lambda: bare_rate(2000, 2), tell)
+
+
 @contextmanager
 def postgres_servers() -> Iterator[list[Site]]:
     """Stop the servers of the sites that are put into the list."""
@@ -274,6 +284,7 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "million": million,
     "store": store,
     "bulk": bulk,
+    "launchers": launchers,
 }
 
 
