@@ -21,7 +21,7 @@ from tests import postgres
 from tests.contract.contents import Rows, rows
 from tests.integration.conftest import BIN
 
-JOBS = 20_000
+JOBS = 6_000
 
 
 @pytest.fixture
