@@ -28,6 +28,14 @@ def keep_writers_out(_connection: Connection, _tables: Sequence[str]) -> None:
     """Let nobody else write until the transaction ends: its BEGIN IMMEDIATE did."""
 
 
+def spare_memory(engine: Engine) -> None:
+    """Sort many rows in files, not in memory as is good for few."""
+
+    @sa.event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA temp_store = FILE")
+
+
 def do_without_journal(engine: Engine) -> None:
     """Write a file fast that is thrown away unless all goes well."""
 

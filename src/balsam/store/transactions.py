@@ -65,6 +65,7 @@ def sole_writer(database: Database) -> Iterator[Transaction]:
     StoreError
         It cannot be done. Whatever was raised, nothing has changed.
     """
+    upkeep.of(database.engine).spare_memory(database.engine)
     with _translated(database), database.system.writing(database.engine).begin() as connection:
         system = upkeep.of(connection)
         system.take_time(connection)
