@@ -13,6 +13,7 @@ from balsam import config
 from balsam.client.connect import create_site
 from balsam.client.local import LocalClient
 from balsam.model.app import App
+from tests import postgres
 from tests.contract.calls import fill
 from tests.contract.pilot import Clock, Pilot
 
@@ -83,3 +84,17 @@ def small_file_system(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     if path.is_dir():
         subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@pytest.fixture
+def other(postgres_server: postgres.Server) -> Iterator[str]:
+    """The URL of another new database."""
+    url = postgres_server.new_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def target(database: str, other: str) -> str:
+    """Where the site can be copied that is on `database`."""
+    return other if database == "sqlite" else "sqlite"

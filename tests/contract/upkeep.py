@@ -5,9 +5,13 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from balsam.client import maintenance
+import sqlalchemy as sa
+
+from balsam.client import maintenance, relocation
 from balsam.client.connect import silent
+from balsam.client.local import LocalClient
 from balsam.client.maintenance import Restored
+from balsam.client.relocation import Copied
 
 
 def quietly(_what: str, _done: int, _total: int) -> None:
@@ -30,3 +34,17 @@ def spoil(file: Path, statement: str) -> None:
     connection.execute(statement)
     connection.commit()
     connection.close()
+
+
+def move(site: Path, to: str, *, switch: bool = True, overwrite: bool = False) -> Copied:
+    return relocation.copy(site, to, switch=switch, overwrite=overwrite, say=silent, tell=quietly)
+
+
+def damage(client: LocalClient, *statements: sa.Executable) -> None:
+    """Change rows behind the store's back."""
+
+    def work(connection: sa.Connection) -> None:
+        for statement in statements:
+            connection.execute(statement)
+
+    client._store.write(work)
