@@ -110,10 +110,14 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            self.sql("SELECT 1")
+            self._connect().close()
         except psycopg.OperationalError:
             return False
         return True
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        where = f"host={self.path} port={self.port} user=tester dbname=postgres"
+        return psycopg.connect(where, autocommit=True)
 
     def kill(self) -> None:
         """kill -9 the postmaster."""
@@ -132,8 +136,12 @@ class Server:
         shutil.rmtree(self.path)
 
     def sql(self, statement: str) -> list[Any]:
-        where = f"host={self.path} port={self.port} user=tester dbname=postgres"
-        with psycopg.connect(where, autocommit=True) as connection:
+        """Execute *statement*, once a server that recovers lets us."""
+        deadline = time.monotonic() + STARTING_SECONDS
+        while self.process.poll() is None and not self.answers():
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+        with self._connect() as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 

@@ -13,6 +13,7 @@ from balsam.client.interface import Client
 from balsam.model.app import App
 from balsam.model.job import Job
 from tests import postgres
+from tests.proxy import Proxy
 
 BALSAM = str(Path(sys.executable).with_name("balsam"))
 #: Leases are short, so that a stopped launcher is soon taken for dead; whose jobs crash in these
@@ -52,6 +53,9 @@ class Campaign:
         self.environ["BALSAM_HOME"] = str(folder / "home")
         url = server.new_database() if server else "sqlite"
         create_site(self.site, url)
+        self.proxy = Proxy(server.port) if server else None
+        if server and self.proxy:
+            url = server.url_at(self.proxy.port, url)
         (self.site / "balsam.toml").write_text(SETTINGS.format(url=url))
         self.ledger.touch()
         script = folder / "job.sh"
@@ -63,6 +67,8 @@ class Campaign:
 
     def close(self) -> None:
         self.client.close()
+        if self.proxy:
+            self.proxy.close()
 
     def balsam(self, *words: str) -> subprocess.Popen[bytes]:
         """Start `balsam WORDS…` on the site."""

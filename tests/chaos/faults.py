@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -31,7 +32,8 @@ class Fault(NamedTuple):
 
 def schedule(chance: random.Random, *, server: bool) -> list[Fault]:
     """Draw what goes wrong in one round."""
-    kinds = [kind for kind in KINDS if server or not kind.startswith("server")]
+    others = "file" if server else "server"
+    kinds = [kind for kind in KINDS if not kind.startswith(others)]
     return [
         Fault(round(chance.uniform(0.0, LONGEST_GAP), 3), chance.choice(kinds), chance.random())
         for _ in range(chance.randint(4, 8))
@@ -105,16 +107,28 @@ class Round:
     def kill_worker(self, which: float) -> None:
         _signal(self._choose(which, 2), signal.SIGKILL)
 
+    def kill_all_three(self, which: float) -> None:
+        """Kill a launcher, its guardian and its worker, so that none sees another's end."""
+        found = [self._choose(which, depth) for depth in range(3)]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in found:
+                _signal(process, number)
+
     def end_launcher(self, which: float) -> None:
         _signal(self._choose(which, 0), signal.SIGTERM)
 
     def stop_launcher(self, which: float) -> None:
-        process = self._choose(which, 0)
+        self._stop(self._choose(which, 0))
+
+    def stop_worker(self, which: float) -> None:
+        self._stop(self._choose(which, 2))
+
+    def _stop(self, process: psutil.Process | None) -> None:
         if process is not None and process not in self._stopped:
             _signal(process, signal.SIGSTOP)
             self._stopped.append(process)
 
-    def continue_launcher(self, which: float) -> None:
+    def continue_one(self, which: float) -> None:
         if self._stopped:
             _signal(self._stopped.pop(int(which * len(self._stopped))), signal.SIGCONT)
 
@@ -160,6 +174,23 @@ class Round:
         if backends:
             os.kill(backends[int(which * len(backends))], signal.SIGKILL)
 
+    def server_unreachable(self, which: float) -> None:
+        """Cut all connections, and let nobody connect for a while."""
+        assert self.campaign.proxy is not None
+        with self.campaign.proxy.away():
+            time.sleep(2 * which)
+
+    def file_locked(self, which: float) -> None:
+        """Keep everybody from writing to SQLite's file for a while."""
+        file = sqlite3.connect(self.campaign.site / "balsam.db", isolation_level=None)
+        try:
+            file.execute("BEGIN IMMEDIATE")
+            time.sleep(2 * which)
+        except sqlite3.OperationalError:
+            pass  # by a launcher that is stopped, say
+        finally:
+            file.close()
+
     def server_cut(self, _which: float) -> None:
         """End every connection, in the middle of whatever it does."""
         server = self.campaign.server
@@ -189,9 +220,11 @@ KINDS: dict[str, Callable[[Round, float], None]] = {
     "kill launcher": Round.kill_launcher,
     "kill guardian": Round.kill_guardian,
     "kill worker": Round.kill_worker,
+    "kill all three": Round.kill_all_three,
     "end launcher": Round.end_launcher,
     "stop launcher": Round.stop_launcher,
-    "continue launcher": Round.continue_launcher,
+    "stop worker": Round.stop_worker,
+    "continue one": Round.continue_one,
     "insert jobs": Round.insert_jobs,
     "kill insert": Round.kill_insert,
     "kill jobs": Round.kill_jobs,
@@ -199,4 +232,6 @@ KINDS: dict[str, Callable[[Round, float], None]] = {
     "server crash": Round.server_crash,
     "server backend": Round.server_backend,
     "server cut": Round.server_cut,
+    "server unreachable": Round.server_unreachable,
+    "file locked": Round.file_locked,
 }
