@@ -46,8 +46,8 @@ PATIENCE_SECONDS = 15.0
 ENDING_SECONDS = 10.0
 #: How often this machine's worker is started again before the launcher gives up.
 WORKER_STARTS = 5
-#: How long, in seconds, what a worker said may be on its way when its process has ended.
-LAST_NEWS_SECONDS = 0.3
+#: How long, in seconds, the last news of a worker that ended as told, or not, may be on its way.
+LAST_NEWS_SECONDS, LOST_NEWS_SECONDS = 5.0, 0.3
 
 
 class Driver:
@@ -96,6 +96,7 @@ class Driver:
         self._beat_at = self._recover_at = 0.0
         self._worker: Popen[bytes] | None = None
         self._worker_name = ""
+        self._heard_last = False
         self._worker_starts = 0
         self._worker_heard = time.monotonic()
         self._status = ""
@@ -231,14 +232,16 @@ class Driver:
                 if message.returned:
                     self._journal.back(self._planner.jobs_of(message.returned))
                 self._planner.heard(name, message, now)
+                self._heard_last = message.last
         for future in [future for future in self._staging if future.done()]:
             self._staging.remove(future)
             self._planner.staged(*future.result(), now)
 
     def _hear_the_last(self) -> None:
-        """Hear what a worker said before it ended."""
-        deadline = time.monotonic() + LAST_NEWS_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
+        """Hear what the worker said before it ended."""
+        in_order = self._worker is not None and self._worker.returncode == 0
+        deadline = time.monotonic() + (LAST_NEWS_SECONDS if in_order else LOST_NEWS_SECONDS)
+        while not self._heard_last and (left := deadline - time.monotonic()) > 0:
             self._links.socket.poll(int(1000 * left) + 1)
             self._hear(self._client.now())
 

@@ -101,6 +101,7 @@ class Done(msgspec.Struct, array_like=True, tag="done"):
     ended: list[Ended] = []
     freed: list[int] = []  #: places given back
     returned: list[int] = []  #: tasks given back without having been started
+    last: bool = False  #: nothing follows: the worker ends, as it was told
 
 
 ToWorker = Run | Kill | Recall | Beat | Stop

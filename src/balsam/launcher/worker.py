@@ -66,7 +66,8 @@ class Worker:
         self._news_since: float | None = None
         self._stopping = False
         self._last_heard = self._last_said = time.monotonic()
-        self._socket = zmq.Context().socket(zmq.DEALER)
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
         self._socket.curve_serverkey = invitation.server_key.encode()
         self._socket.curve_publickey = invitation.public_key.encode()
         self._socket.curve_secretkey = invitation.secret_key.encode()
@@ -224,8 +225,10 @@ class Worker:
                 self._news.ended.append(ended)
             if select.select([self._wakeup], [], [], 0.05)[0]:
                 os.read(self._wakeup, 4096)
+        self._news.last = True
         self._socket.send(encoder.encode(self._news))
         self._socket.close()
+        self._context.term()  # which waits until it is sent, for as long as the socket lingers
 
 
 def main() -> int:
