@@ -70,6 +70,8 @@ class Crowd:
         self.sites = [Site() for _ in range(count)]
         for site in self.sites:
             stack.callback(site.teardown)
+        for site in self.sites:
+            site.one_clock = False
         for site, neighbour in zip(self.sites, self.sites[1:] + self.sites[:1], strict=True):
             site.launchers[1] = neighbour.launchers[0]  # which it takes for dead now and then
 
