@@ -10,6 +10,7 @@ from random import Random
 from threading import Barrier
 from typing import Any, NamedTuple
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -52,6 +53,11 @@ class Call(NamedTuple):
 
     make: Callable[[LocalClient], Any]
     learn: Callable[[Any], None] = lambda _: None
+
+
+def again(report: Report) -> Report:
+    """Return *report* as it is sent when nobody knows whether it has been applied."""
+    return msgspec.structs.replace(report, again=True)
 
 
 class Work(NamedTuple):
@@ -242,7 +248,7 @@ class Site(WhatHolds):
         if launcher.last is None:
             return
         before = self.client.jobs(ALL), self.client.events(ALL)
-        self.client.report(launcher.id, launcher.last)
+        self.client.report(launcher.id, again(launcher.last))
         assert (self.client.jobs(ALL), self.client.events(ALL)) == before
 
     @rule(which=st.integers(0, 1))
@@ -340,7 +346,7 @@ class Site(WhatHolds):
     def replays(self, chance: Random, launcher: Launcher) -> Call:
         """Another takes over: it tells what the launcher told, and retires it."""
         (other,) = [each for each in self.launchers if each is not launcher]
-        last = other.last or Report()
+        last = again(other.last or Report())
 
         def take_over(client: LocalClient) -> None:
             client.report(other.id, last)

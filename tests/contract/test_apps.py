@@ -38,6 +38,12 @@ def test_what_is_given_comes_back(client: LocalClient) -> None:
     assert [app.name for app in client.apps(ALL)] == ["a", "full"]
 
 
+def test_rules_can_be_given_as_text(client: LocalClient) -> None:
+    app = App(name="b", executable="x", retry=["exit=7: max=2", "exit=8: never"])  # type: ignore[list-item]
+    assert client.add_app(app).retry == parse_rules("exit=7: max=2; exit=8: never")
+    assert client.apps(named("b"))[0].retry == parse_rules("exit=7: max=2; exit=8: never")
+
+
 def test_a_name_is_taken_once(client: LocalClient) -> None:
     client.add_app(FULL)
     before = client.apps(ALL)

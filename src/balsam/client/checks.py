@@ -174,14 +174,14 @@ def _check_storable(job: Job) -> None:
 
 
 def check_app(app: App) -> None:
-    """Raise `InvalidInput` unless *app* can be registered."""
+    """Raise `InvalidInput` unless *app* can be registered; give its rules their type."""
     if not app.name.strip() or not app.name.isprintable():
         raise InvalidInput(f"app name {app.name!r} is empty or not printable")
     if not app.executable.strip():
         raise InvalidInput(f"app {app.name!r} has no executable; give the command to run")
     for command in (app.executable, app.preprocess, app.postprocess):
         split_words(command)
-    rules_of(app.retry)
+    app.retry = rules_of(app.retry)
 
 
 def check_changes(record: type[msgspec.Struct], changes: dict[str, Any]) -> dict[str, Any]:

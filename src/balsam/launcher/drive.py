@@ -309,9 +309,15 @@ class Driver:
             report = self._take_pending()
             self._pending_since, self._reporting = None, True
             self._clerk.ask(
-                lambda: self._client.report(self._id, report),
+                lambda: self._send_report(report),
                 lambda refusals: self._reported(report, refusals),
             )
+
+    def _send_report(self, report: Report) -> list[Refusal]:
+        try:
+            return self._client.report(self._id, report)
+        finally:
+            report.again = True  # should the answer be lost, and the clerk send it again
 
     def _take_pending(self) -> Report:
         report, self._pending = self._pending, Report(moves=[], attempts=[], released=[])

@@ -126,7 +126,7 @@ def replay(path: Path, launcher_id: int) -> Report:
         A line that is not the last one cannot be read.
     """
     decoder = msgspec.json.Decoder(Line)
-    report = Report(moves=[], attempts=[], released=[])
+    report = Report(moves=[], attempts=[], released=[], again=True)
     open_runs: dict[int, Sent] = {}
     attempts: dict[tuple[int, int], Attempt] = {}
     lines = path.read_bytes().split(b"\n")

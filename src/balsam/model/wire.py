@@ -105,6 +105,7 @@ class Report(msgspec.Struct, kw_only=True):
     moves: list[Move] = []
     attempts: list[Attempt] = []
     released: list[int] = []
+    again: bool = False  #: it may have been applied before, whole or in part
 
 
 class Refusal(msgspec.Struct, frozen=True):

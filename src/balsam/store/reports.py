@@ -110,7 +110,7 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     live = is_live(connection, launcher)
     told = {m.job for m in report.moves} | {a.job for a in report.attempts}
     known = _load(connection, list(told | set(report.released)))
-    refusals = _take_moves(connection, known, report.moves, launcher, live, now)
+    refusals = _take_moves(connection, known, report, launcher, live, now)
     for attempt in report.attempts:
         job = known.get(attempt.job)
         if job and job.holder == launcher and live:
@@ -140,25 +140,28 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
 def _take_moves(
     connection: Connection,
     known: dict[int, _Job],
-    reported: list[Move],
+    report: Report,
     launcher: int,
     live: bool,
     now: float,
 ) -> list[Refusal]:
     """Bring the jobs along the moves they can take; return what is refused."""
     paths: dict[int, list[Move]] = {}
-    for move in reported:
+    for move in report.moves:
         paths.setdefault(move.job, []).append(move)
     refusals = [Refusal(id_, "", "the job was removed") for id_ in paths if id_ not in known]
+    before = _applied_before(connection, list(known)) if report.again else set()
     for id_, path in paths.items():
-        if id_ in known:
-            known[id_].follow(path, launcher, live, now)
+        left = [move for move in path if _event_of(move) not in before]
+        if id_ in known and left:
+            known[id_].follow(left, launcher, live, now)
     refused = [job for job in known.values() if job.refused]
-    before = _applied_before(connection, refused)
+    if not report.again:
+        before = _applied_before(connection, [job.id for job in refused])
     for job in refused:
         path = paths[job.id]
         if _event_of(path[-1]) in before:
-            continue  # the report was sent again
+            continue
         refusals.append(Refusal(job.id, job.state, job.refused))
         if job.holder != launcher or not live:
             runs = {m.attempt: m for m in path if State.RUNNING in (m.from_state, m.to_state)}
@@ -170,15 +173,14 @@ def _event_of(move: Move) -> tuple[Any, ...]:
     return move.job, move.time, str(move.from_state), str(move.to_state)
 
 
-def _applied_before(connection: Connection, refused: list[_Job]) -> set[tuple[Any, ...]]:
-    """Return the events of the *refused* jobs: a move that is among them was applied.
+def _applied_before(connection: Connection, ids: list[int]) -> set[tuple[Any, ...]]:
+    """Return the events of the jobs *ids*: a move that is among them was applied.
 
     The state alone does not tell: another launcher can have brought the job to the same.
     """
-    if not refused:
+    if not ids:
         return set()
     columns = (events.c.job, events.c.time, events.c.from_state, events.c.to_state)
-    ids = [job.id for job in refused]
     rows = connection.execute(sa.select(*columns).where(dialect.among(events.c.job, ids)))
     return {tuple(row) for row in rows}
 
