@@ -49,8 +49,31 @@ class LauncherSettings(msgspec.Struct, kw_only=True):
 class MpiSettings(msgspec.Struct, kw_only=True):
     """How jobs of several ranks are started."""
 
-    #: Name in the table of MPI start commands; auto: the one that is found.
+    #: Name in the table of MPI start commands; auto: the profile's, or the one that is found.
     command: str = "auto"
+    #: Further words for every start, before the job's own mpi_flags.
+    flags: str = ""
+
+
+class NodesSettings(msgspec.Struct, kw_only=True):
+    """The nodes of a launcher, and how its workers get there."""
+
+    #: What starts the workers: plain (this machine only), ssh, srun, mpiexec, pbsdsh, flux; auto:
+    #: the profile's, or what belongs to the allocation.
+    start: str = "auto"
+    #: The ssh command, with its options, for workers and for MPI.
+    ssh: str = "ssh"
+    #: Name of a profile of a machine, or path of a TOML file with one; auto: the one that matches;
+    #: none: no profile.
+    profile: str = "auto"
+    #: Cores to count on each node instead of those found; 0: those found.
+    cores: Count = 0
+    #: GPUs to count on each node instead of those found; -1: those found.
+    gpus: Annotated[int, msgspec.Meta(ge=-1)] = -1
+    #: Memory to count on each node instead of what is found, in MiB; 0: what is found.
+    memory_mib: Count = 0
+    #: Seconds without a sign of life after which a worker is taken for lost, and ends itself.
+    silence_seconds: Annotated[float, msgspec.Meta(ge=5)] = 30.0
 
 
 class DatabaseSettings(msgspec.Struct, kw_only=True):
@@ -87,6 +110,7 @@ class Settings(msgspec.Struct, kw_only=True):
 
     database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
     launcher: LauncherSettings = msgspec.field(default_factory=LauncherSettings)
+    nodes: NodesSettings = msgspec.field(default_factory=NodesSettings)
     mpi: MpiSettings = msgspec.field(default_factory=MpiSettings)
     ls: LsSettings = msgspec.field(default_factory=LsSettings)
 

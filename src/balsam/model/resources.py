@@ -88,6 +88,11 @@ class NodeResources(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     gpus: tuple[str, ...] = ()  #: device indices as the vendor's variable takes them
     gpu_vendor: str = ""  #: nvidia, amd, intel or ''
+    #: Of each core, the kernel's numbers of its hardware threads, by NUMA domain; () when the
+    #: cores are pretended: jobs are then not bound to any.
+    core_cpus: tuple[tuple[int, ...], ...] = ()
+    #: Of each GPU, the positions in `core_cpus` of the cores nearest to it; () when not known.
+    gpu_cores: tuple[tuple[int, ...], ...] = ()
 
     def shortage(self, request: Request) -> str:
         """Return why *request* can never run on a node like this one, or ''."""
