@@ -172,7 +172,7 @@ def test_backup_json(balsam: Balsam, tmp_path: Path, database: str) -> None:
     assert told["tables"]["jobs"]["rows"] == 5
     assert re.fullmatch("[0-9a-f]{16}", told["tables"]["jobs"]["checksum"])
     assert (told["revision"], told["system"]) == (
-        "0002",
+        "0003",
         "sqlite" if database == "sqlite" else "postgresql",
     )
     assert told["made_at"].endswith("Z")

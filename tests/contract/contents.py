@@ -27,6 +27,7 @@ TABLES = (
     "jobs",
     "launchers",
     "meta",
+    "run_times",
 )
 Rows = dict[str, list[dict[str, Any]]]
 

@@ -56,6 +56,12 @@ def add_commands(subparsers: Any) -> None:
         "--description", nargs="*", default=[], metavar="WORD", help="what it is for"
     )
     add_retry(parser, "for jobs without a rule that matches")
+    parser.add_argument(
+        "--signal",
+        default="",
+        metavar="NAME@SECONDS",
+        help="send this signal so long before the launcher's time ends (a job's own goes first)",
+    )
     parser.add_argument("--json", action="store_true", help="print the app as JSON")
     parser.set_defaults(run=run)
 
@@ -70,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         envscript=_absolute_file(args.envscript),
         description=" ".join(args.description),
         retry=rules_of(args.retry),
+        signal=args.signal,
     )
     with open_site(args) as client:
         added = client.add_app(app)
@@ -86,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{field + ':':<32}{getattr(added, field)}".rstrip())
     if added.retry:
         print(f"{'retry:':<32}{rules_text(added.retry)}")
+    if added.signal:
+        print(f"{'signal:':<32}{added.signal}")
     print("Added app to database")
     return 0
 

@@ -10,6 +10,7 @@ from balsam.cli.sources import Array, Lines, Single, Source, open_records
 from balsam.cli.values import memory_mib, pair
 from balsam.errors import InvalidInput
 from balsam.model.retry import EXAMPLE, rules_of
+from balsam.model.warning import EXAMPLE as WARNING
 
 #: Options with text → field, in the order of the help.
 TEXTS = {
@@ -19,6 +20,10 @@ TEXTS = {
     "url_in": ("stage_in_url", "copy these files in before the job, e.g. local:/path/*"),
     "url_out": ("stage_out_url", "copy files to this place after the job"),
     "user_workdir": ("user_workdir", "run in this directory instead of the job's own"),
+    "signal": (
+        "signal",
+        f"warning before the launcher's time ends: {WARNING} is USR1, 120 s before",
+    ),
     "cpu_affinity": ("cpu_affinity", "binding of ranks to cores, as the MPI command takes it"),
 }
 WORDS = {

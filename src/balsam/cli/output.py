@@ -14,7 +14,7 @@ from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.job import Job
 from balsam.model.retry import rules_of, rules_text
-from balsam.model.wire import Attempt, Event
+from balsam.model.wire import Attempt, Event, Placement, parts_of
 
 
 def timestamp(seconds: float | None) -> str | None:
@@ -75,8 +75,12 @@ def batch_job_record(batch_job: BatchJob) -> dict[str, Any]:
 
 
 def attempt_record(attempt: Attempt) -> dict[str, Any]:
-    """Return the JSON form of *attempt*: its fields, and `signal`, the name of what ended it."""
-    return {**_record(attempt), "signal": attempt.signal}
+    """Return the JSON form of *attempt*: its fields, and `signal`, the name of what ended it.
+
+    The placement is an array of what it had of each node.
+    """
+    placement = msgspec.to_builtins(parts_of(attempt.placement))
+    return {**_record(attempt), "placement": placement, "signal": attempt.signal}
 
 
 def print_json(value: Any) -> None:
@@ -102,6 +106,8 @@ def text(field: str, value: Any) -> str:
         return value
     if field == "retry":
         return rules_text(rules_of(value))
+    if field == "placement":
+        return "; ".join(map(str, msgspec.convert(value, list[Placement])))
     if is_time(field):
         return timestamp(value) or ""
     if isinstance(value, dict | list):

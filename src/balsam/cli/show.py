@@ -19,7 +19,7 @@ from balsam.model.wire import Attempt, Event
 
 ATTEMPT_COLUMNS = (
     *("number", "outcome", "node", "launcher_id", "pid", "started_at", "seconds"),
-    *("exit_code", "signal", "peak_memory_mib", "cpu_seconds", "message"),
+    *("exit_code", "signal", "peak_memory_mib", "cpu_seconds", "placement", "message"),
 )
 
 

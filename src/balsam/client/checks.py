@@ -16,6 +16,7 @@ from balsam.model.job import EDITABLE, FIELDS, Job, check_job
 from balsam.model.query import JSON_FIELDS
 from balsam.model.retry import rules_of
 from balsam.model.states import State
+from balsam.model.warning import parse_warning
 
 _KINDS = (("parents", Kind.OK), ("parents_failed", Kind.FAIL), ("parents_any", Kind.ANY))
 _RESOURCES = (
@@ -31,6 +32,7 @@ _RESOURCES = (
     "max_retries",
     "priority",
     "workflow",
+    "signal",
 )
 _SHARED = attrgetter(*_RESOURCES)
 _QUOTES = frozenset("'\"\\")
@@ -182,6 +184,7 @@ def check_app(app: App) -> None:
     for command in (app.executable, app.preprocess, app.postprocess):
         split_words(command)
     app.retry = rules_of(app.retry)
+    parse_warning(app.signal)
 
 
 def check_changes(record: type[msgspec.Struct], changes: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class App(msgspec.Struct, kw_only=True):
     postprocess: str = ""  #: command run after the run (also as error and timeout handler)
     envscript: str = ""  #: bash file sourced before the command
     retry: list[Rule] = []  #: rules for runs that fail
+    signal: str = ""  #: warning before the launcher's time ends, ``USR1@120``
 
 
 def split_words(command: str) -> list[str]:

@@ -12,6 +12,7 @@ from balsam.model import records
 from balsam.model.resources import Request
 from balsam.model.retry import Rule
 from balsam.model.states import State
+from balsam.model.warning import parse_warning
 
 #: Longest name in bytes: the directory name (name, '_', 8 digits) must fit 255.
 LONGEST_NAME = 200
@@ -48,6 +49,7 @@ class Job(msgspec.Struct, kw_only=True):
     cpu_affinity: str = ""
     mpi_flags: str = ""
     wall_time_minutes: float = 0.0  #: estimate; 0: not known
+    signal: str = ""  #: warning before the launcher's time ends, ``USR1@120``; '': the app's
     # files
     user_workdir: str = ""  #: instead of the job's own directory
     input_files: str = ""  #: globs, searched in the parents' directories
@@ -175,3 +177,4 @@ def check_job(job: Job) -> None:
         raise InvalidInput(f"max_retries is {job.max_retries}; it must be 0 or more, in 32 bits")
     if not -(2**31) <= job.priority < 2**31:
         raise InvalidInput(f"priority is {job.priority}; it must fit 32 bits")
+    parse_warning(job.signal)

@@ -79,7 +79,7 @@ class Rule(
         code = SIGNAL_BASE - exit_code if exit_code < 0 else exit_code
         if self.on == "exit":
             return any(_first(codes) <= code <= _last(codes) for codes in self.exit_codes)
-        return code - SIGNAL_BASE in map(_signal_number, self.signals)
+        return code - SIGNAL_BASE in map(signal_number, self.signals)
 
     def delay_before(self, retry: int) -> float:
         """Return the seconds to wait before retry number *retry* (1, 2, …)."""
@@ -98,7 +98,7 @@ def _last(codes: Codes) -> int:
     return codes if isinstance(codes, int) else codes[1]
 
 
-def _signal_number(name: str) -> int:
+def signal_number(name: str) -> int:
     """Return the number of a signal by name (without SIG) or number, or 0."""
     if name.isascii() and name.isdecimal():
         return int(name)
@@ -225,7 +225,7 @@ def _codes(text: str, item: str) -> Codes:
 def _signal(item: str) -> str:
     """Return a signal as rules keep it: its name without SIG, or its number."""
     name = item.upper().removeprefix("SIG")
-    number = _signal_number(name)
+    number = signal_number(name)
     try:
         return signal.Signals(number).name.removeprefix("SIG")
     except ValueError:
@@ -327,7 +327,7 @@ def check_rule(rule: Rule, text: str) -> None:
         if not 1 <= _first(codes) <= _last(codes) <= 255:
             raise _refusal(text, f"{_codes_text(codes)!r} is not within the exit codes 1-255")
     for name in rule.signals:
-        if not 1 <= _signal_number(name) < signal.NSIG:
+        if not 1 <= signal_number(name) < signal.NSIG:
             known = [one.name.removeprefix("SIG") for one in signal.Signals]
             raise _refusal(text, f"there is no signal {name!r}.{nearest(name, known)}")
     if rule.never and rule != Rule(

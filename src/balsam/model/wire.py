@@ -5,13 +5,16 @@ Times are seconds since the epoch, UTC.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
 
+from balsam.errors import InvalidInput
 from balsam.model.app import App
 from balsam.model.job import Job
 from balsam.model.retry import signal_name
+from balsam.model.run_time import RunTime
 from balsam.model.states import State
 
 
@@ -47,6 +50,52 @@ class Event(msgspec.Struct, kw_only=True):
     message: str = ""
 
 
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run had of one node."""
+
+    node: str
+    cores: str = ""  #: positions of the cores that it was bound to, ``0-3,8``; '' when to none
+    count: float = 0.0  #: cores taken; a fraction when jobs share a node by node_packing_count
+    gpus: dict[str, float] = {}  #: of each GPU (as the vendor's variable takes it), the share
+    memory_mib: int = 0  #: 0: not counted
+
+    def __str__(self) -> str:
+        """Return what a person reads: ``n1: cores 0-3, GPU 0 (0.25), 512 MiB``."""
+        if self.cores:
+            parts = [f"core{'s' if set(self.cores) & set('-,') else ''} {self.cores}"]
+        else:
+            parts = [f"{self.count:g} core{'s' if self.count != 1 else ''}"] if self.count else []
+        parts += [
+            f"GPU {gpu}" if share == 1 else f"GPU {gpu} ({share:g})"
+            for gpu, share in self.gpus.items()
+        ]
+        parts += [f"{self.memory_mib} MiB"] if self.memory_mib else []
+        return f"{self.node}: {', '.join(parts)}" if parts else self.node
+
+
+_placements = msgspec.json.Decoder(list[Placement])
+
+
+def placement_text(parts: Iterable[Placement]) -> str:
+    """Return *parts*, one a node, as `Attempt.placement` holds them; '' for none."""
+    found = list(parts)
+    return msgspec.json.encode(found).decode() if found else ""
+
+
+def parts_of(text: str) -> list[Placement]:
+    """Return what `Attempt.placement` says, one a node; [] for ''.
+
+    Raises
+    ------
+    InvalidInput
+        It says something else.
+    """
+    try:
+        return _placements.decode(text) if text else []
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"placement {text!r} is not readable: {error}") from error
+
+
 class Attempt(msgspec.Struct, kw_only=True):
     """One execution of a job."""
 
@@ -54,7 +103,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     job_id: str = ""
     number: int  #: 1, 2, …
     launcher_id: int
-    node: str = ""
+    node: str = ""  #: the first, when there are several
     pid: int = 0
     started_at: float | None = None
     ended_at: float | None = None
@@ -66,6 +115,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     output_file: str = ""  #: relative to the site when it lies below it
     output_offset: int = 0
     output_size: int | None = None  #: None: to the end of the file
+    placement: str = ""  #: where it ran: JSON of a list of `Placement`; '' when not known
 
     @property
     def signal(self) -> str | None:
@@ -149,6 +199,9 @@ class LeaseRequest(msgspec.Struct, kw_only=True):
     gpus: float = 0.0
     memory_mib: int = 0
     minutes_left: float | None = None  #: None: no limit
+    #: (application, ranks) whose runs take longer than is left, as was learned: their jobs that
+    #: say no wall_time_minutes, and have not been timed out yet, are not taken.
+    too_long: list[tuple[str, int]] = []
     only_priority_from: int | None = None  #: only jobs of at least this priority
     number: int = 0  #: the launcher's 1st, 2nd, … request; 0: not numbered
 
@@ -161,6 +214,7 @@ class Lease(msgspec.Struct, kw_only=True):
 
     jobs: list[Job] = []
     apps: dict[str, App] = {}
+    run_times: list[RunTime] = []  #: what was learned of these apps
     next_in: float | None = None  #: seconds until a job that waits for its retry can be leased
 
 
@@ -175,7 +229,8 @@ class Outlook(msgspec.Struct, kw_only=True):
     """What is left to do for a launcher: decides whether it waits or ends."""
 
     leasable: int  #: free jobs it could take now
-    unfit: int  #: free jobs that need more than it has
+    unfit: int  #: free jobs that need more than its nodes have
     waiting: int  #: jobs that wait for parents
     held_elsewhere: int  #: jobs leased by other launchers
     delayed: int = 0  #: free jobs that wait for their retry
+    too_long: int = 0  #: free jobs that its nodes could hold, but not the time that is left

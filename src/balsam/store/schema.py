@@ -21,7 +21,7 @@ from balsam.model.states import LEASABLE_STATES, STATES
 from balsam.model.wire import Attempt, Event, LauncherInfo
 
 #: The revision that this code reads and writes (the newest in `migrations/versions`).
-REVISION = "0002"
+REVISION = "0003"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -113,6 +113,19 @@ apps = sa.Table(
     sa.Column("id", RowId, primary_key=True),
     *_columns(App, "id"),
     sa.UniqueConstraint("name"),
+)
+
+# Not bound to `apps` by a key: a run can end, and be counted, after its app was removed.
+run_times = sa.Table(
+    "run_times",
+    metadata,
+    sa.Column("application", sa.Text(), primary_key=True),
+    sa.Column("ranks", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("count", sa.BigInteger(), nullable=False),
+    sa.Column("mean_seconds", sa.Double(), nullable=False),
+    sa.Column("m2", sa.Double(), nullable=False),
+    sa.CheckConstraint("count > 0 AND mean_seconds >= 0 AND m2 >= 0", name="moments"),
+    sqlite_with_rowid=False,
 )
 
 batch_jobs = sa.Table(
