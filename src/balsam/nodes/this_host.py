@@ -45,6 +45,10 @@ def _is_our_address(name: str) -> bool:
     except (OSError, UnicodeError):
         return False
     for family, kind, protocol, _, address in found:
+        # Every machine has the loopback's: another one's name may well be given one, by mistake
+        # or where several are pretended on one.
+        if str(address[0]).startswith(("127.", "::1")) and name != address[0]:
+            continue
         try:
             with socket.socket(family, kind, protocol) as probe:
                 probe.bind(address)  # the kernel gives it only where the address is its own

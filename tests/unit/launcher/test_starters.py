@@ -204,6 +204,19 @@ def test_is_this_host(monkeypatch: pytest.MonkeyPatch, own: str, name: str, same
     assert is_this_host(name) is same
 
 
+def test_another_name_with_a_loopback_address_is_another_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named(monkeypatch, "node1")
+
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert not is_this_host("node2")
+    assert is_this_host("127.0.0.1")
+
+
 def test_names_are_compared_before_any_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     named(monkeypatch, "nid002")
     looked_up: list[str] = []
