@@ -80,7 +80,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     settings = config.load(client.path)
     pilot, mpi = settings.launcher, mpi_start(settings.mpi.command)
     started = client.now()
-    node = this_node(request.gpus_per_node)
+    node = this_node(gpus=-1 if request.gpus_per_node is None else request.gpus_per_node)
     info = LauncherInfo(
         host=node.host,
         pid=os.getpid(),
