@@ -110,9 +110,9 @@ class Hosts:
 
     # what runs on them
     def on(self, number: int, argv: Sequence[object]) -> list[str]:
-        """Return the words that run *argv* on a host, in this working directory."""
+        """Return the words that run *argv* on a host, in the working directory."""
         pid = self._hosts[number - 1].pid
-        entered = ["nsenter", "-t", str(pid), "-n", "-u", "-m", f"--wd={os.getcwd()}", "--"]
+        entered = ["nsenter", "-t", str(pid), "-n", "-u", "-m", "--wd=.", "--"]
         return [*entered, *map(str, argv)]
 
     def run(self, number: int, argv: Sequence[object], **options: Any) -> str:

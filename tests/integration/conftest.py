@@ -202,7 +202,15 @@ def campaign(
 
 
 @pytest.fixture
-def start(campaign: Campaign, tmp_path: Path) -> Iterator[Callable[..., Launcher]]:
+def words_there() -> Callable[[list[str]], list[str]]:
+    """Returns the words that run others where launchers are started: here."""
+    return list
+
+
+@pytest.fixture
+def start(
+    campaign: Campaign, tmp_path: Path, words_there: Callable[[list[str]], list[str]]
+) -> Iterator[Callable[..., Launcher]]:
     """Start `balsam launcher --consume-all ARGS…`, with `env` added to its environment."""
     launchers: list[Launcher] = []
 
@@ -215,7 +223,7 @@ def start(campaign: Campaign, tmp_path: Path) -> Iterator[Callable[..., Launcher
             words += ["--idle-seconds", "0.3"]
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [*words, *map(str, args)],
+                words_there([*words, *map(str, args)]),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

@@ -1,12 +1,19 @@
-"""Four hosts, with sshd, for launchers on many nodes."""
+"""Campaigns on four hosts: the launcher runs on the first, and reaches the others by ssh."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.hosts import Hosts, require
+from tests.integration.conftest import Campaign, Launcher, Start, wait_until
+
+#: What each host is told to have.
+CORES, GPUS, MEMORY_MIB = 4, 2, 8000
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +34,79 @@ def hosts(all_hosts: Hosts) -> Iterator[Hosts]:
     finally:
         for number in range(1, len(all_hosts.names) + 1):
             all_hosts.kill_all(number)
+
+
+@pytest.fixture
+def database() -> str:
+    """The hosts see no server's port; that all is the same on both is tested elsewhere."""
+    return "sqlite"
+
+
+@pytest.fixture
+def words_there(hosts: Hosts) -> Callable[[list[str]], list[str]]:
+    """Returns the words that run others where launchers are started: on the first host."""
+    return lambda words: hosts.on(1, words)
+
+
+class Pilot:
+    """A launcher on several hosts, and its workers."""
+
+    def __init__(self, launcher: Launcher, hosts: Hosts) -> None:
+        self.launcher = launcher
+        self._hosts = hosts
+
+    def workers(self, number: int) -> list[psutil.Process]:
+        """The guardian of a host's worker, and the worker's processes, in this order."""
+        found = [p for p in map(_process, self._hosts.processes(number)) if p and _is_worker(p)]
+        pids = {process.pid for process in found}
+        return sorted(found, key=lambda process: process.ppid() in pids)
+
+    def guardian(self, number: int) -> psutil.Process:
+        found: list[psutil.Process] = wait_until(
+            lambda: len(there := self.workers(number)) > 1 and there, lambda: self.launcher.output
+        )
+        return found[0]
+
+    def worker(self, number: int) -> psutil.Process:
+        self.guardian(number)
+        return self.workers(number)[1]
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "balsam.launcher.worker" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+StartPilot = Callable[..., Pilot]
+
+
+@pytest.fixture
+def pilot(campaign: Campaign, hosts: Hosts, start: Start) -> StartPilot:
+    """Start a launcher on all hosts, with *settings* (lines of TOML) for each table."""
+
+    def pilot(*args: object, **settings: str) -> Pilot:
+        write_settings(campaign.site, hosts, settings)
+        return Pilot(start("--nodes", ",".join(hosts.names), *args), hosts)
+
+    return pilot
+
+
+def write_settings(site: Path, hosts: Hosts, settings: dict[str, str]) -> None:
+    given = {
+        "nodes": f'start = "ssh"\nssh = "{shlex.join(hosts.ssh)}"\n'
+        f"cores = {CORES}\ngpus = {GPUS}\nmemory_mib = {MEMORY_MIB}\n",
+        "mpi": 'command = "mpich"\n',
+    }
+    for table, lines in settings.items():
+        given[table] = given.get(table, "") + lines + "\n"
+    text = "\n".join(f"[{table}]\n{lines}" for table, lines in given.items())
+    (site / "balsam.toml").write_text(text)
