@@ -17,7 +17,7 @@ from balsam.errors import (
 )
 from balsam.model.query import ALL
 from balsam.model.states import State
-from balsam.store import revisions, schema, transactions
+from balsam.store import revisions, run_times, schema, transactions
 from tests.contract.upkeep import quietly, restore
 
 # upgrades ------------------------------------------------------------------------------
@@ -66,6 +66,29 @@ def test_an_upgrade_keeps_the_rows(old: Path) -> None:
     client.close()
     assert maintenance.steps(old, silent) == ("0003", [])
     assert migrate(old) == maintenance.Migration("0003", "0003")
+
+
+def test_an_upgrade_learns_from_earlier_attempts(old: Path) -> None:
+    run(old, "UPDATE jobs SET num_nodes = 2, ranks_per_node = 3 WHERE id = 2")
+    runs = [(1, 1, 0.0, 10.0, "done"), (1, 2, 5.0, 25.0, "done"), (2, 1, 0.0, 7.5, "done")]
+    others = [(1, 3, 0.0, 99.0, "error"), (1, 4, 9.0, 0.0, "done"), (9, 1, 0.0, 99.0, "done")]
+    for number, row in enumerate([*runs, *others]):
+        job, attempt, started, ended, outcome = row
+        run(
+            old,
+            "INSERT INTO attempts (job, number, launcher_id, started_at, ended_at, outcome)"
+            f" VALUES ({job}, {attempt}, {number}, {started}, {ended}, '{outcome}')",
+        )
+    run(
+        old,
+        "INSERT INTO attempts (job, number, launcher_id, started_at, outcome)"
+        " VALUES (2, 2, 7, 1.0, 'running')",
+    )
+    migrate(old)
+    with transactions.snapshot(maintenance.database_of(old, silent)) as opened:
+        found = run_times.of_apps(opened.connection, ["a"])
+    assert [(t.ranks, t.count, t.mean_seconds) for t in found] == [(1, 2, 15.0), (6, 1, 7.5)]
+    assert [round(t.deviation, 6) for t in found] == [round(50**0.5, 6), 0.0]
 
 
 def test_an_upgrade_is_backed_up(old: Path) -> None:

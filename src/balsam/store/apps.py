@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from balsam.errors import AlreadyExists
 from balsam.model.app import App
 from balsam.model.query import Query
-from balsam.store import select
+from balsam.store import run_times, select
 from balsam.store.rows import reader_of
 from balsam.store.schema import apps
 
@@ -52,19 +52,31 @@ def all_names(connection: Connection) -> list[str]:
 
 
 def update(connection: Connection, query: Query, changes: dict[str, Any]) -> int:
-    """Set *changes* in the selected apps; return how many."""
+    """Set *changes* in the selected apps; return how many.
+
+    One that runs another program then has no run times; those of one that is renamed stay.
+    """
     selected = apps.c.id.in_(select.ids(query, "apps"))
-    chosen = list(connection.execute(sa.select(apps.c.name).where(selected)).scalars())
+    rows = connection.execute(sa.select(apps.c.name, apps.c.executable).where(selected))
+    chosen = {row.name: row.executable for row in rows}
     if "name" in changes:
         taken = sa.select(apps.c.id).where(apps.c.name == changes["name"], sa.not_(selected))
         if len(chosen) > 1 or connection.execute(taken).first():
             raise AlreadyExists(f"there can be only one app {changes['name']!r}")
     if changes:
         connection.execute(sa.update(apps).where(selected).values(**changes))
+    if "executable" in changes:
+        others = [name for name, before in chosen.items() if before != changes["executable"]]
+        run_times.forget(connection, others)
+    if "name" in changes:
+        for name in chosen:
+            run_times.rename(connection, name, changes["name"])
     return len(chosen)
 
 
 def delete(connection: Connection, query: Query) -> int:
-    """Remove the selected apps; return how many."""
+    """Remove the selected apps, with what was learned of them; return how many."""
     statement = sa.delete(apps).where(apps.c.id.in_(select.ids(query, "apps")))
-    return int(connection.execute(statement).rowcount)
+    names = list(connection.scalars(statement.returning(apps.c.name)))
+    run_times.forget(connection, names)
+    return len(names)

@@ -19,7 +19,7 @@ from balsam.model.resources import UNITS
 from balsam.model.retry import crash_reason, is_over_limit
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.model.wire import LauncherInfo, Lease, LeaseRequest, Outcome, Outlook, Renewal
-from balsam.store import dialect, moves
+from balsam.store import dialect, moves, run_times
 from balsam.store import rows as row_mapping
 from balsam.store.moves import Change
 from balsam.store.rows import JobReader
@@ -102,10 +102,11 @@ def _scope(request: LeaseRequest) -> list[sa.ColumnElement[bool]]:
     return terms
 
 
-def _fits(request: LeaseRequest) -> sa.ColumnElement[bool]:
+def _fits(request: LeaseRequest, *, whole_time: bool = False) -> sa.ColumnElement[bool]:
     """Return the term for jobs that the launcher's nodes and time can hold.
 
-    Jobs that only need a hook or a handler are always fit.
+    Jobs that only need a hook or a handler are always fit. With *whole_time* it is not asked
+    how much time is left.
     """
     cores = sa.case(
         (jobs.c.cores_per_rank > 0, jobs.c.ranks_per_node * jobs.c.cores_per_rank),
@@ -123,8 +124,13 @@ def _fits(request: LeaseRequest) -> sa.ColumnElement[bool]:
         sharing = (jobs.c.ranks_per_node + devices - 1) // devices  # on the fullest device
         on_one = jobs.c.gpus_per_rank * sharing < 1 + 0.5 / UNITS
         terms.append(sa.or_(jobs.c.gpus_per_rank >= 1, on_one))
-    if request.minutes_left is not None:
+    if request.minutes_left is not None and not whole_time:
         terms.append(jobs.c.wall_time_minutes <= request.minutes_left)
+    if request.too_long and not whole_time:
+        kind = sa.tuple_(jobs.c.application, jobs.c.num_nodes * jobs.c.ranks_per_node)
+        # A run that was cut off once goes on, or is tried once more, as far as it gets.
+        learned = sa.and_(jobs.c.wall_time_minutes == 0, jobs.c.timeouts == 0)
+        terms.append(sa.not_(sa.and_(learned, kind.in_(request.too_long))))
     after_run = [s for s in LEASABLE_STATES if s.startswith(("RUN_", "POST"))]
     return sa.or_(sa.and_(*terms), jobs.c.state.in_(after_run))
 
@@ -155,6 +161,7 @@ def lease(
     return Lease(
         jobs=found,
         apps={app.name: app for app in map(read, chosen_apps)},
+        run_times=run_times.of_apps(connection, names) if names else [],
         next_in=None if len(found) >= request.limit else _next_in(connection, request, now),
     )
 
@@ -233,14 +240,17 @@ def outlook(connection: Connection, launcher: int, request: LeaseRequest) -> Out
         return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
     scope, free = _scope(request), sa.text(FREE)
+    now, ever = _fits(request), _fits(request, whole_time=True)
+    has_end = request.minutes_left is not None or bool(request.too_long)
     return Outlook(
-        leasable=count(free, *scope, _fits(request)),  # type: ignore[arg-type]
-        unfit=count(free, *scope, sa.not_(_fits(request))),  # type: ignore[arg-type]
+        leasable=count(free, *scope, now),  # type: ignore[arg-type]
+        unfit=count(free, *scope, sa.not_(ever)),  # type: ignore[arg-type]
         waiting=count(jobs.c.state == State.AWAITING_PARENTS, *scope),
         held_elsewhere=count(
             jobs.c.launcher_id.is_not(None), jobs.c.launcher_id != launcher, *scope
         ),
         delayed=count(sa.text(DELAYED), *_waits_free(), *scope),  # type: ignore[arg-type]
+        too_long=count(free, *scope, ever, sa.not_(now)) if has_end else 0,  # type: ignore[arg-type]
     )
 
 

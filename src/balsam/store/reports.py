@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from balsam.model.states import END_STATES, State, legal
 from balsam.model.wire import Attempt, Move, Outcome, Refusal, Report, Topic
-from balsam.store import dialect, moves
+from balsam.store import dialect, moves, run_times
 from balsam.store.launchers import is_live
 from balsam.store.schema import attempts, events, jobs
 
@@ -20,34 +20,43 @@ _attempt_row = attrgetter(*ATTEMPT_COLUMNS)
 #: What reports change in jobs, beside their holder: in most of them, and in few.
 _OFTEN = ("state", "attempt", "retries", "exit_code", "updated_at")
 _SELDOM = ("timeouts", "crashes", "retry_at", "memory_mib", "wall_time_minutes")
+#: Where moves lead that are charged or remembered.
+_COUNTED = (State.RUN_DONE, State.RUN_TIMEOUT, State.RESTART_READY)
+_STATES = {str(state): state for state in State}
 _often, _seldom = attrgetter(*_OFTEN), attrgetter(*_SELDOM)
 
 
-class _Job:
-    """A job while a report is applied to it."""
+class _Job(msgspec.Struct):
+    """A job while a report is applied to it: columns of its row, then what becomes of them.
 
-    def __init__(self, row: Any) -> None:
-        self.id: int = row.id
-        self.state = State(row.state)
-        self.attempt: int = row.attempt
-        self.retries: int = row.retries
-        self.timeouts: int = row.timeouts
-        self.crashes: int = row.crashes
-        self.retry_at: float | None = row.retry_at
-        self.memory_mib: int = row.memory_mib
-        self.wall_time_minutes: float = row.wall_time_minutes
-        self.holder: int | None = row.launcher_id
-        self.exit_code: int | None = row.exit_code
-        self.changed = False
-        self.came_to_harm = False  #: and so it is counted, or runs again with other terms
-        self.refused = ""  #: why its moves are not applied
-        self.late: set[int] = set()  #: attempts that came after the lease had ended
-        self.taken: list[Move] = []  #: moves that are applied
-        self.updated_at: float = row.updated_at
+    Thousands are made each second: a struct takes a row as it is, by position.
+    """
+
+    id: int
+    launcher_id: int | None
+    state: State
+    attempt: int
+    retries: int
+    exit_code: int | None
+    updated_at: float
+    timeouts: int
+    crashes: int
+    retry_at: float | None
+    memory_mib: int
+    wall_time_minutes: float
+    application: str
+    num_nodes: int
+    ranks_per_node: int
+    changed: bool = False
+    came_to_harm: bool = False  #: and so it is counted, or runs again with other terms
+    refused: str = ""  #: why its moves are not applied
+    late: set[int] = set()  #: attempts that came after the lease had ended
+    taken: list[Move] = []  #: moves that are applied
+    done: int = 0  #: the attempt that these moves say ended well
 
     def follow(self, path: list[Move], launcher: int, live: bool, now: float) -> None:
         """Go along *path* from where the job is; moves before that were applied earlier."""
-        if not live or self.holder != launcher:
+        if not live or self.launcher_id != launcher:
             self.refused = "the lease has ended"
             return
         start = next((i for i, move in enumerate(path) if self._can_take(move)), None)
@@ -67,7 +76,8 @@ class _Job:
         self.taken, self.changed = path[start:], True
         self.updated_at = max(self.updated_at, path[-1].time, now)
         for move in self.taken:
-            self._count(move)
+            if move.to_state in _COUNTED or move.aftermath is not None:
+                self._count(move)
 
     def _count(self, move: Move) -> None:
         """Charge what the move is, and change what it brings."""
@@ -75,6 +85,8 @@ class _Job:
         self.retries += way == (State.RUN_ERROR, State.RESTART_READY)
         timed_out = way == (State.RUNNING, State.RUN_TIMEOUT)
         self.timeouts += timed_out
+        if move.to_state == State.RUN_DONE:
+            self.done = move.attempt
         after = move.aftermath
         self.came_to_harm = self.came_to_harm or timed_out or after is not None
         if after is None:
@@ -113,16 +125,16 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     refusals = _take_moves(connection, known, report, launcher, live, now)
     for attempt in report.attempts:
         job = known.get(attempt.job)
-        if job and job.holder == launcher and live:
+        if job and job.launcher_id == launcher and live:
             job.take_end(attempt)
     for released in report.released:
         job = known.get(released)
         # A job that runs stays with its launcher: nobody else would look after it.
-        if job and job.holder == launcher and job.state != State.RUNNING:
-            job.holder, job.changed = None, True
+        if job and job.launcher_id == launcher and job.state != State.RUNNING:
+            job.launcher_id, job.changed = None, True
     ended = {job.id: job.state for job in known.values() if job.taken and job.state in END_STATES}
     for id_ in ended:
-        known[id_].holder = None
+        known[id_].launcher_id = None
     _save(connection, [job for job in known.values() if job.changed])
     lines = [
         (m.time, m.job, m.from_state, m.to_state, m.message)
@@ -133,6 +145,7 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     _save_attempts(connection, report.attempts, known, live, now)
     freed = moves.release(connection, ended)
     moves.apply(connection, freed, now)
+    run_times.learn(connection, _run_times(report.attempts, known))
     topics = (Topic.ENDS,) if ended else ()
     return Applied(refusals, (*topics, Topic.WORK) if freed or report.released else topics)
 
@@ -152,7 +165,7 @@ def _take_moves(
     refusals = [Refusal(id_, "", "the job was removed") for id_ in paths if id_ not in known]
     before = _applied_before(connection, list(known)) if report.again else set()
     for id_, path in paths.items():
-        left = [move for move in path if _event_of(move) not in before]
+        left = [m for m in path if _event_of(m) not in before] if report.again else path
         if id_ in known and left:
             known[id_].follow(left, launcher, live, now)
     refused = [job for job in known.values() if job.refused]
@@ -163,7 +176,7 @@ def _take_moves(
         if _event_of(path[-1]) in before:
             continue
         refusals.append(Refusal(job.id, job.state, job.refused))
-        if job.holder != launcher or not live:
+        if job.launcher_id != launcher or not live:
             runs = {m.attempt: m for m in path if State.RUNNING in (m.from_state, m.to_state)}
             job.late = {number for number, m in runs.items() if _event_of(m) not in before}
     return refusals
@@ -186,13 +199,16 @@ def _applied_before(connection: Connection, ids: list[int]) -> set[tuple[Any, ..
 
 
 def _load(connection: Connection, ids: list[int]) -> dict[int, _Job]:
-    columns = [jobs.c.id, jobs.c.launcher_id, *(jobs.c[name] for name in _OFTEN + _SELDOM)]
+    columns = [jobs.c[name] for name in _Job.__struct_fields__ if name in jobs.c]
     statement = moves.locked(sa.select(*columns).where(dialect.among(jobs.c.id, ids)))
-    return {row.id: _Job(row) for row in connection.execute(statement)}
+    found = [_Job(*row) for row in connection.execute(statement).all()]
+    for job in found:
+        job.state = _STATES[job.state]
+    return {job.id: job for job in found}
 
 
 def _save(connection: Connection, changed: list[_Job]) -> None:
-    rows = [(*_often(job), job.holder, job.id) for job in changed]
+    rows = [(*_often(job), job.launcher_id, job.id) for job in changed]
     dialect.update_rows(connection, jobs, (*_OFTEN, "launcher_id"), rows)
     rows = [(*_seldom(job), job.id) for job in changed if job.came_to_harm]
     dialect.update_rows(connection, jobs, _SELDOM, rows)
@@ -223,3 +239,20 @@ def _save_attempts(
             )
         rows.append(_attempt_row(attempt))
     dialect.upsert_rows(connection, attempts, ATTEMPT_COLUMNS, rows)
+
+
+def _run_times(reported: list[Attempt], known: dict[int, _Job]) -> dict[run_times.Key, list[float]]:
+    """Return the seconds of the runs that this very report brings to their good end.
+
+    One that is reported again is not among them: its move was applied before.
+    """
+    found: dict[run_times.Key, list[float]] = {}
+    for attempt in reported:
+        job = known.get(attempt.job)
+        if job is None or not job.done or attempt.number != job.done:
+            continue
+        if attempt.started_at is None or attempt.ended_at is None:
+            continue
+        key = job.application, job.num_nodes * job.ranks_per_node
+        found.setdefault(key, []).append(attempt.ended_at - attempt.started_at)
+    return found
