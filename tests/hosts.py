@@ -158,6 +158,12 @@ class Hosts:
         """Pull a host's cable at the switch: all sides see silence, and no error."""
         self._switch_ip(f"link set port{number} down")
 
+    def cut_for(self, number: int, seconds: float) -> None:
+        """Cut a host off for so long: here the time is the fault."""
+        self.cut(number)
+        time.sleep(seconds)
+        self.heal(number)
+
     def heal(self, number: int) -> None:
         self._switch_ip(f"link set port{number} up")
 

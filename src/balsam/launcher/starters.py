@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from balsam.errors import InvalidInput, nearest
-from balsam.mpi import commands
+from balsam.mpi.commands import MpiCommand
+from balsam.mpi.find import find
 from balsam.nodes.this_host import is_this_host
 
 #: What the interpreter and its libraries are found by.
@@ -173,8 +174,8 @@ def _qrsh(line: Line) -> list[str]:
 
 
 def _aprun(line: Line) -> list[str]:
-    count = str(len(line.hosts))
-    words = [line.program, "-q", "-n", count, "-N", "1", "-L", ",".join(line.hosts)]
+    numbers = ",".join(host.removeprefix("nid").lstrip("0") or "0" for host in line.hosts)
+    words = [line.program, "-q", "-n", str(len(line.hosts)), "-N", "1", "-L", numbers]
     return [*words, "-cc", "none", "-b", *line.command]
 
 
@@ -213,7 +214,7 @@ _OF_SOURCE: dict[str, tuple[str, ...]] = {
 }
 
 Which = Callable[[str], str | None]
-FindMpi = Callable[[str], tuple[commands.MpiCommand, str]]
+FindMpi = Callable[[str], tuple[MpiCommand, str]]
 
 
 def check_name(name: str) -> None:
@@ -232,7 +233,7 @@ def choose(
     *,
     here: Callable[[str], bool] = is_this_host,
     which: Which = shutil.which,
-    find_mpi: FindMpi = commands.find,
+    find_mpi: FindMpi = find,
 ) -> Starter:
     """Return what starts the workers of *hosts*.
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
+from balsam.config import template
 from tests.hosts import Hosts, require
 from tests.integration.conftest import Campaign, Launcher, Start, wait_until
 
 #: What each host is told to have.
 CORES, GPUS, MEMORY_MIB = 4, 2, 8000
+
+
+def installed(program: str) -> str:
+    """Return the path of a program; in continuous integration it must be there."""
+    if path := shutil.which(program):
+        return path
+    reason = f"{program} is not in PATH (tools/install-test-needs installs it)"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +83,21 @@ class Pilot:
         self.guardian(number)
         return self.workers(number)[1]
 
+    def programs(self, number: int) -> dict[int, str]:
+        """Return what runs on a host for the jobs, and the words of each."""
+        found = {}
+        for process in map(_process, self._hosts.processes(number)):
+            try:
+                if process and not _is_worker(process) and process.name() not in _WAYS_HERE:
+                    found[process.pid] = " ".join(process.cmdline())
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+
+#: What is on a host for the sake of its worker, and on the first of the launcher.
+_WAYS_HERE = ("sshd", "ssh", "balsam")
+
 
 def _process(pid: int) -> psutil.Process | None:
     try:
@@ -91,22 +118,18 @@ StartPilot = Callable[..., Pilot]
 
 @pytest.fixture
 def pilot(campaign: Campaign, hosts: Hosts, start: Start) -> StartPilot:
-    """Start a launcher on all hosts, with *settings* (lines of TOML) for each table."""
+    """Start a launcher on all hosts, with *settings*, `table.name`, besides those of hosts."""
 
-    def pilot(*args: object, **settings: str) -> Pilot:
-        write_settings(campaign.site, hosts, settings)
+    def pilot(*args: object, settings: dict[str, object] | None = None) -> Pilot:
+        given: dict[str, object] = {
+            "nodes.start": "ssh",
+            "nodes.ssh": shlex.join(hosts.ssh),
+            "nodes.cores": CORES,
+            "nodes.gpus": GPUS,
+            "nodes.memory_mib": MEMORY_MIB,
+            "mpi.command": "mpich",
+        }
+        (campaign.site / "balsam.toml").write_text(template(given | (settings or {})))
         return Pilot(start("--nodes", ",".join(hosts.names), *args), hosts)
 
     return pilot
-
-
-def write_settings(site: Path, hosts: Hosts, settings: dict[str, str]) -> None:
-    given = {
-        "nodes": f'start = "ssh"\nssh = "{shlex.join(hosts.ssh)}"\n'
-        f"cores = {CORES}\ngpus = {GPUS}\nmemory_mib = {MEMORY_MIB}\n",
-        "mpi": 'command = "mpich"\n',
-    }
-    for table, lines in settings.items():
-        given[table] = given.get(table, "") + lines + "\n"
-    text = "\n".join(f"[{table}]\n{lines}" for table, lines in given.items())
-    (site / "balsam.toml").write_text(text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from balsam.launcher.starters import TABLE, Starter, choose
 from balsam.mpi import commands
 from tests.hosts import Hosts
 from tests.integration.conftest import is_running, wait_until
+from tests.integration.hosts.conftest import installed
 
 #: Tells where it is by making a file, and stays.
 TELL = """
@@ -33,13 +32,8 @@ def on_h1(host: str) -> bool:
 
 
 def mpiexec(program: str) -> Starter:
-    """The starter by *program*; in continuous integration it must be there."""
-    path = shutil.which(program)
-    if path is None:
-        reason = f"{program} is not in PATH (tools/install-test-needs installs it)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    """The starter by *program*."""
+    path = installed(program)
     kind = commands.TABLE["openmpi" if "openmpi" in program else "mpich"]
     return choose("mpiexec", "pbs", ["h1", "h2"], here=on_h1, find_mpi=lambda _: (kind, path))
 

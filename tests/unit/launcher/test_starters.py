@@ -122,7 +122,7 @@ def test_every_host_gets_one_worker(name: str) -> None:
         for group, line in started:
             if name == "jsrun":  # which chooses the hosts itself
                 assert line[line.index("--nrs") + 1] == str(len(group))
-            else:
+            elif name != "aprun":  # which numbers them
                 assert all(host in " ".join(line) for host in group)
 
 
@@ -170,6 +170,11 @@ def test_hydra_has_the_options_of_ssh_in_a_variable() -> None:
     ((_, line),) = found.words(HOSTS, COMMAND, ["/bin/ssh"], environ={}, here=nowhere)
     assert line[line.index("-launcher-exec") + 1] == "/bin/ssh"
     assert line[0] == "/mpi/mpiexec"
+
+
+def test_aprun_takes_numbers_of_nodes() -> None:
+    ((_, line),) = words(TABLE["aprun"]._replace(program="aprun"), ("nid00012", "nid00003"))
+    assert line[line.index("-L") + 1] == "12,3"
 
 
 def test_the_two_pbsdsh() -> None:
