@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from balsam.launcher.starters import TABLE, Starter, choose
@@ -29,6 +30,13 @@ while not pathlib.Path(directory, f"end {found}").exists():
 
 def on_h1(host: str) -> bool:
     return host == "h1"
+
+
+def name_of(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def mpiexec(program: str) -> Starter:
@@ -65,12 +73,9 @@ def test_the_session_s_end_ends_what_ssh_started(hosts: Hosts, tmp_path: Path) -
     ((_, line),) = TABLE["ssh"].words(("h2",), ["/bin/sleep", "600"], hosts.ssh, here=on_h1)
     client = hosts.popen(1, line, stdin=subprocess.DEVNULL)
 
-    def sleeper() -> list[int]:
-        return [p for p in hosts.processes(2) if Path(f"/proc/{p}/comm").read_text() == "sleep\n"]
-
-    (pid,) = wait_until(sleeper)
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    assert Path(f"/proc/{parent}/comm").read_text().startswith("sshd")  # no shell between
+    (pid,) = wait_until(lambda: [p for p in hosts.processes(2) if name_of(p) == "sleep"])
+    parent = psutil.Process(pid).ppid()
+    assert name_of(parent) == "sshd"  # no shell between
     hosts.kill_all(2)
     assert client.wait(30) == 255
     assert not is_running(pid)
