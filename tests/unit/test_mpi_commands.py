@@ -14,6 +14,7 @@ from balsam.mpi.commands import TABLE, command_line
 from balsam.mpi.find import check_name, find, find_all
 from balsam.mpi.start import Start, check_affinity
 
+HYDRA = "HYDRA build details:\n    Version:                                 4.0.2"
 ROOT = ["--allow-run-as-root"] if os.geteuid() == 0 else []
 
 
@@ -249,9 +250,6 @@ def program(directory: Path, name: str, version: str = "") -> str:
     return str(file)
 
 
-HYDRA = "HYDRA build details:\n    Version:                                 4.0.2"
-
-
 @pytest.mark.parametrize(
     ("version", "kind"),
     [
@@ -281,11 +279,20 @@ def test_an_mpi_that_nobody_knows_is_told(tmp_path: Path) -> None:
 
 
 def test_a_named_command_is_found_by_its_names(tmp_path: Path) -> None:
-    program(tmp_path, "mpiexec")
-    special = program(tmp_path, "mpiexec.hydra")
+    general = program(tmp_path, "mpiexec")
+    assert find("mpich", str(tmp_path)) == (TABLE["mpich"], general), "it may be a site's own"
+    special = program(tmp_path, "mpiexec.hydra", HYDRA)
     assert find("mpich", str(tmp_path)) == (TABLE["mpich"], special)
     with pytest.raises(CannotStart, match="'srun': none of srun is in PATH"):
         find("srun", str(tmp_path))
+
+
+def test_a_named_command_is_not_taken_for_another_s(tmp_path: Path) -> None:
+    path = program(tmp_path, "mpiexec", HYDRA)
+    told = f"'pals': none of mpiexec is in PATH; {path} is of mpich"
+    with pytest.raises(CannotStart, match=told):
+        find("pals", str(tmp_path))
+    assert find("mpich", str(tmp_path)) == (TABLE["mpich"], path)
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:

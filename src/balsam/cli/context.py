@@ -10,7 +10,7 @@ from pathlib import Path
 
 from balsam import config
 from balsam.client.interface import Client
-from balsam.errors import NeedsAnswer
+from balsam.errors import NeedsAnswer, SiteError
 
 
 @contextmanager
@@ -35,6 +35,16 @@ def open_site(args: argparse.Namespace) -> Iterator[Client]:
         yield client
     finally:
         client.close()
+
+
+def site_or_none(args: argparse.Namespace) -> Path | None:
+    """Return the site, or None where there is none and none was asked for."""
+    try:
+        return config.find_site(args.site)
+    except SiteError:
+        if args.site is not None:
+            raise
+        return None
 
 
 def remember(site: Path) -> None:

@@ -20,6 +20,7 @@ VERBS = {
     "init": "site",
     "which": "site",
     "config": "site",
+    "site": "detect",
     "app": "app",
     "job": "job",
     "mkchild": "job",

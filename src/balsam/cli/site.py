@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from balsam import config
-from balsam.cli.context import remember, tell
+from balsam.cli.context import remember, site_or_none, tell
 from balsam.cli.output import print_json, table
-from balsam.errors import InvalidInput, SiteError
+from balsam.errors import InvalidInput
 
 
 def add_commands(subparsers: Any) -> None:
@@ -145,23 +145,13 @@ def _without_password(url: str) -> str:
     )
 
 
-def _site_or_none(args: argparse.Namespace) -> Path | None:
-    """Return the site, or None where there is none and none was asked for."""
-    try:
-        return config.find_site(args.site)
-    except SiteError:
-        if args.site is not None:
-            raise
-        return None
-
-
 def run_config_show(args: argparse.Namespace) -> int:
     """Print each setting, its value and where it came from."""
     origins = [
         msgspec.structs.replace(origin, value=_without_password(origin.value))
         if origin.key == "database.url"
         else origin
-        for origin in config.explain(_site_or_none(args))
+        for origin in config.explain(site_or_none(args))
     ]
     if args.json:
         print_json({"key": o.key, "value": o.value, "source": o.source} for o in origins)
@@ -173,7 +163,7 @@ def run_config_show(args: argparse.Namespace) -> int:
 
 def run_config_path(args: argparse.Namespace) -> int:
     """Print the settings files, the stronger one last."""
-    site = _site_or_none(args)
+    site = site_or_none(args)
     print(config.user_settings_file())
     if site is not None:
         print(site / config.SETTINGS_FILE)

@@ -26,7 +26,7 @@ class MpiCommand(NamedTuple):
     """One way to start MPI programs."""
 
     name: str
-    programs: tuple[str, ...]  #: the first of these in PATH is used
+    programs: tuple[str, ...]  #: the first of these in PATH that belongs to it is used
     words: Callable[[Start], list[str]]
     local_rank: str  #: in a rank: its number on its node, as arithmetic of the shell
     #: Variables for the start command itself.
@@ -160,7 +160,7 @@ TABLE: dict[str, MpiCommand] = {
     for command in (
         MpiCommand(
             "openmpi",
-            ("mpirun.openmpi", "mpirun", "mpiexec"),
+            ("mpiexec", "mpirun", "mpirun.openmpi"),
             _openmpi,
             "OMPI_COMM_WORLD_LOCAL_RANK",
             _openmpi_environ,
@@ -168,13 +168,13 @@ TABLE: dict[str, MpiCommand] = {
         ),
         MpiCommand(
             "mpich",
-            ("mpirun.mpich", "mpiexec.hydra", "mpiexec", "mpirun"),
+            ("mpiexec", "mpirun", "mpiexec.hydra", "mpirun.mpich"),
             _mpich,
             "MPI_LOCALRANKID",
             _hydra_environ,
         ),
         MpiCommand(
-            "intel", ("mpiexec.hydra", "mpiexec"), _intel, "MPI_LOCALRANKID", _hydra_environ
+            "intel", ("mpiexec", "mpiexec.hydra"), _intel, "MPI_LOCALRANKID", _hydra_environ
         ),
         MpiCommand("srun", ("srun",), _srun, "SLURM_LOCALID", resets_devices=True),
         MpiCommand("jsrun", ("jsrun",), _jsrun, "JSM_NAMESPACE_LOCAL_RANK"),

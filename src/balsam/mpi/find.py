@@ -67,12 +67,7 @@ def find(
     """
     check_name(name)
     if name != "auto":
-        command = TABLE[name]
-        for word in command.programs:
-            program = shutil.which(word, path=path)
-            if program:
-                return command, program
-        raise CannotStart(f"MPI command {name!r}: none of {', '.join(command.programs)} is in PATH")
+        return TABLE[name], _program_of(TABLE[name], path)
     for word in ("mpiexec", "mpirun"):
         program = shutil.which(word, path=path)
         if program:
@@ -84,6 +79,27 @@ def find(
     raise CannotStart(
         "the job needs an MPI start command, and neither mpiexec nor mpirun is in PATH"
     )
+
+
+def _program_of(command: MpiCommand, path: str | None) -> str:
+    """Return the first program that says it is of *command*, else the first that says nothing."""
+    unknown, others = "", ""
+    for word in command.programs:
+        program = shutil.which(word, path=path)
+        if program is None:
+            continue
+        # Names such as srun are one's own; of an mpiexec, many have one of theirs.
+        kind = command.name if word == command.name else _kind(program, _version_text(program))
+        if kind == command.name:
+            return program
+        if kind:
+            others += f"; {program} is of {kind}"
+        else:
+            unknown = unknown or program
+    if unknown:
+        return unknown
+    programs = ", ".join(command.programs)
+    raise CannotStart(f"MPI command {command.name!r}: none of {programs} is in PATH{others}")
 
 
 def find_all(path: str | None = None) -> list[Found]:
