@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from balsam.errors import CannotStart, InvalidInput
+from balsam.model.affinity import check_affinity
 from balsam.mpi.commands import TABLE, command_line
 from balsam.mpi.find import check_name, find, find_all
-from balsam.mpi.start import Start, check_affinity
+from balsam.mpi.start import Start
 
 HYDRA = "HYDRA build details:\n    Version:                                 4.0.2"
 ROOT = ["--allow-run-as-root"] if os.geteuid() == 0 else []

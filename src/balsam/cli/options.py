@@ -24,7 +24,7 @@ TEXTS = {
         "signal",
         f"warning before the launcher's time ends: {WARNING} is USR1, 120 s before",
     ),
-    "cpu_affinity": ("cpu_affinity", "binding of ranks to cores, as the MPI command takes it"),
+    "cpu_affinity": ("cpu_affinity", "binding of ranks to cores: depth, job or none"),
 }
 WORDS = {
     "args": ("args", "arguments, put behind the app's command line"),

@@ -6,28 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from balsam.errors import InvalidInput, nearest
 from balsam.model.cpus import cpu_text
 
-#: Words of the field cpu_affinity, and what they mean.
-AFFINITIES = {
-    "": "the profile's, else depth",
-    "depth": "each rank to cores of its own",
-    "job": "all ranks to the cores of the job",
-    "none": "to none",
-}
 #: What shows a program its GPUs. A batch system's own start command may set it anew.
 DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
-
-
-def check_affinity(word: str) -> None:
-    """Raise `InvalidInput` unless *word* is one for cpu_affinity."""
-    if word not in AFFINITIES:
-        known = [name for name in AFFINITIES if name]
-        raise InvalidInput(
-            f"cpu_affinity is {word!r}; known are {', '.join(known)} and '' (the default)."
-            f"{nearest(word, known)}"
-        )
 
 
 class Start(NamedTuple):
@@ -39,7 +21,7 @@ class Start(NamedTuple):
     flags: str  #: the site's and the user's own words
     environ: Mapping[str, str]  #: to be there in every rank
     threads_per_core: int = 1
-    cpu_affinity: str = ""  #: one of `AFFINITIES`
+    cpu_affinity: str = ""  #: a word of `balsam.model.affinity`
     gpus_per_rank: float = 0.0
     hosts: tuple[str, ...] = ()  #: where to, in order; (): this node only
     cpus: Sequence[int] = ()  #: granted on each node, in order; (): ranks are not bound
