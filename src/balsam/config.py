@@ -44,6 +44,9 @@ class LauncherSettings(msgspec.Struct, kw_only=True):
     hook_seconds: NotNegative = 0.0
     #: A job whose worker or launcher died so often while it ran becomes FAILED; 0: no limit.
     crash_limit: Count = 5
+    #: So many jobs that fail in a row on one of several nodes, whose apps end well on others, set
+    #: that node aside; 0: never.
+    node_failure_limit: Count = 10
 
 
 class MpiSettings(msgspec.Struct, kw_only=True):

@@ -11,22 +11,47 @@ from balsam.model.wire import LeaseRequest
 
 
 class Send(NamedTuple):
-    """Give places and tasks to a worker; `runs` are to be journalled before."""
+    """Give places and tasks to a spawner; `runs` are to be journalled before."""
 
-    node: str
+    spawner: str
     places: list[Place]
     tasks: list[Task]
     runs: list[Sent]
 
 
 class KillTasks(NamedTuple):
-    node: str
+    spawner: str
     tasks: list[int]
     grace_seconds: float
 
 
+class WarnTasks(NamedTuple):
+    """Send a signal to tasks whose time will be over."""
+
+    spawner: str
+    tasks: list[int]
+    number: int
+
+
+class SweepJob(NamedTuple):
+    """Kill what is left on a node of a job that ran on several."""
+
+    spawner: str
+    job: Job
+
+
 class RecallTasks(NamedTuple):
-    node: str
+    """Ask tasks back that have not started: *most* (0: all) of one lane (None: of all)."""
+
+    spawner: str
+    lane: int | None = None
+    most: int = 0
+
+
+class Say(NamedTuple):
+    """Tell the user."""
+
+    text: str
 
 
 class LeaseJobs(NamedTuple):
@@ -42,4 +67,6 @@ class Finish(NamedTuple):
     message: str
 
 
-Action = Send | KillTasks | RecallTasks | LeaseJobs | StageFiles | Finish
+Action = (
+    Send | KillTasks | WarnTasks | SweepJob | RecallTasks | LeaseJobs | StageFiles | Say | Finish
+)

@@ -44,6 +44,7 @@ class Held:
         self.task: int | None = None  #: its task on a worker
         self.attempt: Attempt | None = None  #: the execution that runs
         self.last: Attempt | None = None  #: the execution that ended here last
+        self.loss: Loss | None = None  #: one of its nodes is gone; its end is under way
         self.killed = False  #: by a user: its state is USER_KILLED already
         self.timed_out = False  #: told to end because the launcher's time is over
         self.confirming = False  #: the step waits until the database has the state
@@ -127,7 +128,9 @@ def settle(held: Held, now: float) -> list[Move]:
                 return moves
 
 
-def run_started(held: Held, started: Started, launcher_id: int, node: str, site: str) -> Move:
+def run_started(
+    held: Held, started: Started, launcher_id: int, node: str, site: str, placement: str = ""
+) -> Move:
     """Note that the job's program runs; its attempt begins."""
     job = held.job
     job.attempt += 1
@@ -138,6 +141,7 @@ def run_started(held: Held, started: Started, launcher_id: int, node: str, site:
         launcher_id=launcher_id,
         node=node,
         pid=started.pid,
+        placement=placement,
         started_at=started.time,
         output_file=output[len(site) + 1 :] if output.startswith(site + "/") else output,
         output_offset=started.output_offset,

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import select
+import shlex
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from subprocess import Popen
 
 import zmq
 
@@ -21,17 +20,18 @@ from balsam.client.interface import Client
 from balsam.errors import BalsamError, LeaseLost, StoreBusy, StoreFull
 from balsam.launcher import actions
 from balsam.launcher.clerk import Clerk
+from balsam.launcher.invitation import Invitation
 from balsam.launcher.journal import Journal
 from balsam.launcher.link import Links
 from balsam.launcher.log import Log
-from balsam.launcher.messages import Beat, Hello, Kill, Recall, Run, Stop
+from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
 from balsam.launcher.plan import Planner
-from balsam.launcher.recover import Recovery, journal_path, kill_leftovers
-from balsam.launcher.worker import BEAT_SECONDS, SILENCE_SECONDS
+from balsam.launcher.recover import Recovery, journal_path, launcher_marks
+from balsam.launcher.team import Team
+from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, Workers
 from balsam.lifecycle import staging
 from balsam.model.job import Job
 from balsam.model.query import Query
-from balsam.model.resources import NodeResources
 from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report, Topic
 
 #: The database hears news when they are this old, or this many.
@@ -42,12 +42,6 @@ LOOK_SECONDS = 0.05
 STATUS_SECONDS = 30.0
 #: Seconds that an ending launcher waits, after the grace time, for a database that is away.
 PATIENCE_SECONDS = 15.0
-#: Seconds that a worker gets to kill what it runs, and end.
-ENDING_SECONDS = 10.0
-#: How often this machine's worker is started again before the launcher gives up.
-WORKER_STARTS = 5
-#: How long, in seconds, the last news of a worker that ended as told, or not, may be on its way.
-LAST_NEWS_SECONDS, LOST_NEWS_SECONDS = 5.0, 0.3
 
 
 class Driver:
@@ -55,6 +49,8 @@ class Driver:
 
     Parameters
     ----------
+    team
+        The nodes.
     environ
         Added to the workers' environment, and so to that of every job.
     lease_seconds
@@ -67,21 +63,20 @@ class Driver:
         self,
         client: Client,
         planner: Planner,
-        node: NodeResources,
+        team: Team,
         environ: dict[str, str],
         lease_seconds: float,
         say: Callable[[str], None],
     ) -> None:
         self._client = client
         self._planner = planner
-        self._node = node
-        self._environ = environ
         self._id = planner.options.launcher_id
         self._lease_seconds = lease_seconds
         self._say = say
         self._log = Log(client.path / "log" / f"launcher_{self._id}.log", client.now)
         self._journal = Journal(journal_path(client.path, self._id))
-        self._links = Links(str(client.path / "stream" / str(self._id)), client.now)
+        self._links = Links(team.hosts)
+        self._workers = self._make_workers(team, environ)
         self._clerk = Clerk(self.note)
         self._recovery = Recovery(client, self._id, planner.options.crash_limit, self.note)
         self._stagers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="staging")
@@ -93,12 +88,7 @@ class Driver:
         self._reporting = False
         self._renewing = False
         self._renew_at = self._look_at = 0.0
-        self._beat_at = self._recover_at = 0.0
-        self._worker: Popen[bytes] | None = None
-        self._worker_name = ""
-        self._heard_last = False
-        self._worker_starts = 0
-        self._worker_heard = time.monotonic()
+        self._recover_at = 0.0
         self._status = ""
         self._status_at = self._client.now() + STATUS_SECONDS
         self._ends = 0  # signals to end that we got
@@ -107,6 +97,35 @@ class Driver:
         self._wakeup, self._waker = os.pipe()
         for end in (self._wakeup, self._waker):
             os.set_blocking(end, False)
+
+    def _make_workers(self, team: Team, environ: dict[str, str]) -> Workers:
+        directory = self._client.path / "run" / f"launcher_{self._id}"
+        keys, settings = self._links.keys, team.settings
+        invitation = Invitation(
+            endpoints=self._links.endpoints,
+            server_key=keys.server,
+            public_key=keys.public,
+            secret_key=keys.secret,
+            hosts=list(team.hosts),
+            environ=dict(os.environb) | {k.encode(): v.encode() for k, v in environ.items()},
+            stream_prefix=str(self._client.path / "stream" / str(self._id)),
+            words_prefix=str(directory),
+            silence_seconds=settings.silence_seconds,
+            cores=settings.cores,
+            gpus=settings.gpus,
+            memory_mib=settings.memory_mib,
+            profile=team.profile,
+        )
+        return Workers(
+            self._links,
+            team.starter,
+            shlex.split(settings.ssh),
+            invitation,
+            directory,
+            launcher_marks(self._client.path, self._id),
+            self._log.file,
+            self._client.now,
+        )
 
     def note(self, text: str) -> None:
         """Write a line to the log and show it."""
@@ -123,9 +142,8 @@ class Driver:
             Others took over our jobs because we gave no sign of life; all was killed.
         """
         self._catch_signals()
-        poller = zmq.Poller()
-        self._start_worker(poller)
-        for source in (self._links.socket, self._clerk, self._watch, self._wakeup):
+        poller = self._workers.poller
+        for source in (self._clerk, self._watch, self._wakeup):
             poller.register(source, zmq.POLLIN)
         clean = False
         try:
@@ -146,8 +164,7 @@ class Driver:
 
     def _tell_late(self) -> None:
         """End what runs, at once, and tell of it: that is refused, and recorded as such."""
-        self._end_worker()
-        self._hear_the_last()
+        self._take(self._workers.end(), self._client.now())
         self._gather(self._client.now())
         self._client.report(self._id, self._take_pending())
 
@@ -160,7 +177,7 @@ class Driver:
         if self._result is not None:
             return
         self._check_patience(now)
-        wake = min(self._planner.wake_at(now), self._beat_at)
+        wake = min(self._planner.wake_at(now), now + self._workers.wake_at() - time.monotonic())
         if self._give_up_at is not None:
             wake = min(wake, self._give_up_at)
         if not self._renewing:
@@ -178,7 +195,7 @@ class Driver:
             self._watch.clear()
             self._planner.work_may_have_come()
             self._renew_at = min(self._renew_at, max(now, self._look_at))
-        self._check_worker(poller, now)
+        self._take(self._workers.look(), now)
 
     def _check_patience(self, now: float) -> None:
         """Raise `StoreBusy` when we are to end and the database will not hear the last news."""
@@ -192,20 +209,27 @@ class Driver:
 
     def _carry_out(self, action: actions.Action) -> None:
         match action:
-            case actions.Send(node, places, tasks, runs):
+            case actions.Send(spawner, places, tasks, runs):
                 if runs:
                     self._journal.sent(runs)
-                self._links.send(node, Run(places, tasks))
-            case actions.KillTasks(node, task_ids, grace_seconds):
-                self._links.send(node, Kill(task_ids, grace_seconds))
-            case actions.RecallTasks(node):
-                self._links.send(node, Recall())
+                self._workers.send(spawner, Run(places, tasks))
+            case actions.KillTasks(spawner, task_ids, grace_seconds):
+                self._workers.send(spawner, Kill(task_ids, grace_seconds))
+            case actions.WarnTasks(spawner, task_ids, number):
+                self._workers.send(spawner, Warn(task_ids, number))
+            case actions.RecallTasks(spawner, lane, most):
+                self._workers.send(spawner, Recall(lane, most))
+            case actions.SweepJob(spawner, job):
+                marks = launcher_marks(self._client.path, self._id)
+                self._workers.send(spawner, Sweep(marks | {"BALSAM_JOB_ID": job.job_id}))
             case actions.LeaseJobs(request):
                 self._clerk.ask(lambda: self._client.lease(self._id, request), self._leased)
             case actions.StageFiles(job, inward):
                 future = self._stagers.submit(self._stage, job, inward)
                 future.add_done_callback(lambda _: os.write(self._waker, b"s"))
                 self._staging.append(future)
+            case actions.Say(text):
+                self.note(text)
             case actions.Finish(message):
                 self._result = message
 
@@ -213,61 +237,30 @@ class Driver:
         self._planner.leased(lease, self._client.now())
 
     # the workers ----------------------------------------------------------------------
-    def _start_worker(self, poller: zmq.Poller) -> None:
-        self._worker_starts += 1
-        name = f"{self._node.host}-{self._worker_starts}"
-        self._worker_name = ""
-        self._worker = self._links.start_worker(self._node, name, self._environ, self._log.file)
-        self._worker_end = os.pidfd_open(self._worker.pid)
-        poller.register(self._worker_end, zmq.POLLIN)
-        self._worker_heard = time.monotonic()
+    def _take(self, happenings: Iterable[Happening], now: float) -> None:
+        """Tell the planner what happened to workers."""
+        for happening in happenings:
+            match happening:
+                case News(spawner, done):
+                    if done.returned:
+                        self._journal.back(self._planner.jobs_of(done.returned))
+                    self._planner.heard(spawner, done, now)
+                case Joined(host, resources, spawners):
+                    self._log.line(f"node {host} joined: {resources}")
+                    self._planner.worker_joined(host, resources, spawners)
+                case Lost(host, message):
+                    self.note(f"{message}; what it ran is run again")
+                    self._planner.worker_lost(host, message, now)
+                case GivenUp(host, message):
+                    self.note(f"node {host} is not used any more: {message}")
+                    if self._workers.all_given_up:
+                        self._planner.stop(f"there is no node left: {message}")
 
     def _hear(self, now: float) -> None:
-        for name, message in self._links.receive():
-            self._worker_heard = time.monotonic()
-            if isinstance(message, Hello):
-                self._worker_name = name
-                self._planner.worker_joined(name, message.node)
-            else:
-                if message.returned:
-                    self._journal.back(self._planner.jobs_of(message.returned))
-                self._planner.heard(name, message, now)
-                self._heard_last = message.last
+        self._take(self._workers.hear(), now)
         for future in [future for future in self._staging if future.done()]:
             self._staging.remove(future)
             self._planner.staged(*future.result(), now)
-
-    def _hear_the_last(self) -> None:
-        """Hear what the worker said before it ended."""
-        in_order = self._worker is not None and self._worker.returncode == 0
-        deadline = time.monotonic() + (LAST_NEWS_SECONDS if in_order else LOST_NEWS_SECONDS)
-        while not self._heard_last and (left := deadline - time.monotonic()) > 0:
-            self._links.socket.poll(int(1000 * left) + 1)
-            self._hear(self._client.now())
-
-    def _check_worker(self, poller: zmq.Poller, now: float) -> None:
-        """Take the loss of the worker: its jobs run again on a new one."""
-        if self._worker is None:  # given up
-            return
-        silent = time.monotonic() - self._worker_heard > SILENCE_SECONDS
-        if self._worker.poll() is None:
-            if not silent:
-                return
-            self._worker.kill()
-            self._worker.wait()
-        code = self._worker.returncode
-        poller.unregister(self._worker_end)
-        os.close(self._worker_end)
-        self.note(f"the worker on {self._node.host} ended unexpectedly ({code})")
-        self._hear_the_last()
-        self._links.forget(self._worker_name)
-        kill_leftovers(self._client.path, self._id)  # its guardian may have died, too
-        self._planner.worker_lost(self._worker_name, f"worker on {self._node.host} died", now)
-        if self._worker_starts >= WORKER_STARTS:
-            self._planner.stop(f"the worker died {WORKER_STARTS} times")
-            self._worker = None
-            return
-        self._start_worker(poller)
 
     def _stage(self, job: Job, inward: bool) -> tuple[int, str, str]:
         """Move a job's files; return its id, what was moved, and what went wrong."""
@@ -340,9 +333,6 @@ class Driver:
             if self._planner.status() != self._status:
                 self._status = self._planner.status()
                 self.note(self._status)
-        if now >= self._beat_at:
-            self._beat_at = now + BEAT_SECONDS
-            self._links.broadcast(Beat())
         if now >= self._renew_at and not self._renewing:
             self._renewing = True
             self._renew_at = now + self._lease_seconds / 3
@@ -380,19 +370,11 @@ class Driver:
             else:
                 self._planner.hurry()
 
-    def _end_worker(self) -> None:
-        if self._worker is not None and self._worker.poll() is None:
-            self._links.broadcast(Stop())
-            # One that has not joined does not hear us.
-            patience = ENDING_SECONDS if self._worker_name else 0.0
-            if not select.select([self._worker_end], [], [], patience)[0]:
-                self._worker.kill()
-            self._worker.wait()
-
     def _close(self, clean: bool) -> None:
-        """End the worker, tell the database what is left to tell, and retire."""
+        """End the workers, tell the database what is left to tell, and retire."""
         signal.set_wakeup_fd(-1)
-        self._end_worker()
+        for _ in self._workers.end():
+            pass  # nobody waits for it: what ran was to be given up
         self._stagers.shutdown()
         self._clerk.close()
         self._links.close()

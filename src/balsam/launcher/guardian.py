@@ -14,31 +14,52 @@ from collections.abc import Callable
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-def guard(work: Callable[[], int]) -> int:
-    """Run *work* in a child process; when it has ended, kill all that it left; return its code."""
+def guard(work: Callable[[int], int], count: int = 1) -> int:
+    """Run *work* in *count* child processes (0, 1, …); when one fails, kill the others.
+
+    When all have ended, kill what they left; return the highest of their codes.
+    """
     parent, guardian = os.getppid(), os.getpid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    worker = os.fork()
-    if worker == 0:
-        _die_with(guardian, signal.SIGKILL)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that it sees the end of what its jobs orphan
-        code = 1
-        try:
-            code = work()
-        finally:
-            os._exit(code)
+    workers = {_start(work, number, guardian) for number in range(count)}
+
+    def kill_workers() -> None:
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
 
     def end(_number: int, _frame: object) -> None:
         # Sent to the whole process group or job step, it is the launcher that acts on it.
         if os.getppid() != parent:
-            os.kill(worker, signal.SIGKILL)
+            kill_workers()
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(parent, signal.SIGTERM)
-    _, status = os.waitpid(worker, 0)
+    worst = 0
+    while workers:
+        pid, status = os.waitpid(-1, 0)
+        if pid not in workers:
+            continue
+        workers.discard(pid)
+        code = os.waitstatus_to_exitcode(status)
+        if code:
+            worst = worst or code
+            kill_workers()
     kill_descendants()
-    return os.waitstatus_to_exitcode(status)
+    return worst
+
+
+def _start(work: Callable[[int], int], number: int, guardian: int) -> int:
+    worker = os.fork()
+    if worker:
+        return worker
+    _die_with(guardian, signal.SIGKILL)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that it sees the end of what its jobs orphan
+    code = 1
+    try:
+        code = work(number)
+    finally:
+        os._exit(code)
 
 
 def _die_with(parent: int, number: int) -> None:

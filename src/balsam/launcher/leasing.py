@@ -42,16 +42,25 @@ class Leasing:
         look = self._looked_at + LOOK_SECONDS
         return [look] if self.retry_at is None else [look, self.retry_at]
 
-    def due(self, now: float, board: Board, minutes_left: float | None) -> LeaseRequest | None:
+    def due(
+        self,
+        now: float,
+        board: Board,
+        minutes_left: float | None,
+        too_long: list[tuple[str, int]],
+    ) -> LeaseRequest | None:
         """Return what to ask for when fewer jobs are in stock than will soon be needed."""
         waited = self.retry_at is not None and now >= self.retry_at
         if waited or now - self._looked_at >= LOOK_SECONDS:
             self.look(urgent=True)
-        if self.is_asked or not self._hungry or not board.nodes:
+        if self.is_asked or not self._hungry:
             return None
-        cores = [node.slots.node.cores for node in board.nodes.values()]
+        nodes = [node for node in board.nodes.values() if not node.set_aside]
+        if not nodes:
+            return None
+        cores = [node.resources.cores for node in nodes]
         count, units = board.classes.ready_units(max(cores))
-        free = sum(node.slots.core_units for node in board.nodes.values())
+        free = sum(node.slots.core_units for node in nodes)
         wanted = free + int(sum(cores) * UNITS * max(1.0, board.classes.stock_per_place()))
         in_stock = units > wanted // 2 or count > LARGEST_STOCK
         if in_stock and not self._urgent:
@@ -60,7 +69,7 @@ class Leasing:
         limit = max(1, (wanted if in_stock else wanted - units) // self._mean_units)
         request.limit = min(limit, LARGEST_LEASE)
         request.only_priority_from = board.classes.highest_priority() + 1 if in_stock else None
-        request.minutes_left = minutes_left
+        request.minutes_left, request.too_long = minutes_left, too_long
         self._looked_at, self.is_asked, self._urgent, self.retry_at = now, True, False, None
         request.number += 1
         return msgspec.structs.replace(request)
@@ -73,5 +82,5 @@ class Leasing:
             self._hungry = len(lease.jobs) >= self._request.limit
         if lease.jobs:
             cores = max((node.cores for node in nodes), default=1)
-            units = sum(job.request.core_units(cores) for job in lease.jobs)
+            units = sum(job.request.all_core_units(cores) for job in lease.jobs)
             self._mean_units = max(1, units // len(lease.jobs))

@@ -1,9 +1,12 @@
 """What the launcher's head and its workers say to each other.
 
-A *place* is a set of a node's resources, granted for one class of equal requests. A worker
-runs one task on a place at a time, and goes on with the next task of the class by itself:
-a queue of tasks behind the places hides the way to the head. When a class's queue is empty,
-the worker gives the place back.
+A *place* is a set of resources, granted for one *lane* of tasks. A worker runs one task on a
+place at a time, and goes on with the next task of its lane by itself: a queue of tasks behind
+the places hides the way to the head. When a lane's queue is empty, the worker gives the place
+back. The jobs of one class of equal requests share a lane; a parallel job, whose command names
+its nodes, has a lane of its own.
+
+A node's worker has one process or several, its *spawners*, each with a link of its own.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ import msgspec
 
 from balsam.model.resources import NodeResources
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Task(msgspec.Struct, array_like=True):
     """One process to start."""
 
     id: int  #: unique within the launcher
-    class_id: int  #: which places it can run on
+    lane: int  #: which places it can run on
     argv: list[str]
     cwd: str
     environ: dict[str, str]  #: added to the worker's environment
@@ -32,11 +35,12 @@ class Task(msgspec.Struct, array_like=True):
 
 
 class Place(msgspec.Struct, array_like=True):
-    """Resources granted to a class on one node."""
+    """Resources granted to a lane."""
 
     id: int
-    class_id: int
+    lane: int
     environ: dict[str, str] = {}  #: for the task that runs on it, e.g. its GPUs
+    cpus: list[int] = []  #: hardware threads to bind the task to; none: it is not bound
 
 
 class Run(msgspec.Struct, array_like=True, tag="run"):
@@ -53,12 +57,36 @@ class Kill(msgspec.Struct, array_like=True, tag="kill"):
     grace_seconds: float
 
 
+class Warn(msgspec.Struct, array_like=True, tag="warn"):
+    """Send a signal to the process groups of these tasks: their time will be over."""
+
+    tasks: list[int]
+    number: int
+
+
 class Recall(msgspec.Struct, array_like=True, tag="recall"):
-    """Give back every task that has not started."""
+    """Give back tasks that have not started, the last first."""
+
+    lane: int | None = None  #: None: of all lanes
+    most: int = 0  #: 0: all
+
+
+class Sweep(msgspec.Struct, array_like=True, tag="sweep"):
+    """Kill what a job left on this node: all processes that have these variables."""
+
+    marks: dict[str, str]
+
+
+class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
+    """The answer to `Hello`: the head's time when it came."""
+
+    time: float
 
 
 class Beat(msgspec.Struct, array_like=True, tag="beat"):
-    """The head is alive."""
+    """The head is alive, and has heard all up to this number."""
+
+    heard: int
 
 
 class Stop(msgspec.Struct, array_like=True, tag="stop"):
@@ -71,6 +99,7 @@ class Started(msgspec.Struct, array_like=True):
     time: float
     output_file: str  #: absolute
     output_offset: int
+    place: int = 0  #: that it runs on
 
 
 class Ended(msgspec.Struct, array_like=True):
@@ -87,26 +116,31 @@ class Ended(msgspec.Struct, array_like=True):
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello"):
-    """A worker is there."""
+    """A spawner is there."""
 
     protocol: int
     pid: int
+    spawner: int  #: 0, 1, … of its worker
+    spawners: int  #: how many the worker has
     node: NodeResources
 
 
 class Done(msgspec.Struct, array_like=True, tag="done"):
-    """What happened on a worker since its last message (nothing: a sign of life)."""
+    """What happened on a spawner since its last message (nothing: a sign of life)."""
 
     started: list[Started] = []
     ended: list[Ended] = []
     freed: list[int] = []  #: places given back
     returned: list[int] = []  #: tasks given back without having been started
-    last: bool = False  #: nothing follows: the worker ends, as it was told
+    last: bool = False  #: nothing follows: the spawner ends, as it was told
+    number: int = 0  #: 1, 2, …
 
 
-ToWorker = Run | Kill | Recall | Beat | Stop
+ToWorker = Run | Kill | Warn | Recall | Sweep | Welcome | Beat | Stop
 ToHead = Hello | Done
 
 encoder = msgspec.msgpack.Encoder()
 to_worker = msgspec.msgpack.Decoder(ToWorker)
 to_head = msgspec.msgpack.Decoder(ToHead)
+#: What a spawner that lost its head writes to a file: news that were not heard.
+last_words = msgspec.msgpack.Decoder(list[Done])

@@ -6,10 +6,12 @@ carries out the actions that it returns. `take_report` gives what the database i
 Why it is right, in short:
 
 * A job is in `held` exactly while the launcher has its lease, so what is reported is fenced.
-* A task is on exactly one node's list from the moment it is sent until its end, its return
+* A task is on exactly one spawner's list from the moment it is sent until its end, its return
   or the node's loss is heard; each of the three moves the job on, so none is forgotten.
 * Resources are taken with a place and given back with it; workers run one task on a place
-  at a time. So what runs never exceeds what the node has.
+  at a time. So what runs never exceeds what the nodes have.
+* A parallel job has one task, on its first node, and takes of all its nodes with one place. When
+  another of them is lost, the task is ended, and the job runs again.
 * Whatever waits for somebody has an event that ends the wait: an end, a confirmation of the
   database, the loss of a worker, or the clock (`wake_at`).
 """
@@ -21,13 +23,15 @@ from collections.abc import Iterable
 import msgspec
 
 from balsam.launcher import actions, careers
-from balsam.launcher.board import PATIENCE_SECONDS, Board
+from balsam.launcher.blame import Blame, most_set_aside
+from balsam.launcher.board import Board
 from balsam.launcher.careers import Held, Loss, Step
+from balsam.launcher.deadline import Deadline
 from balsam.launcher.leasing import LOOK_SECONDS, Leasing
 from balsam.launcher.messages import Done, Ended, Started
-from balsam.launcher.placement import Node
+from balsam.launcher.placement import JobClass, Node
 from balsam.launcher.tasks import TaskBuilder
-from balsam.model.resources import UNITS, NodeResources
+from balsam.model.resources import NodeResources
 from balsam.model.states import END_STATES, State
 from balsam.model.wire import Attempt, Lease, LeaseRequest, Move, Refusal, Report
 
@@ -47,6 +51,7 @@ class Options(msgspec.Struct, kw_only=True):
     ends_at: float | None = None  #: when the allocation is over
     hooks: int = 1  #: most hooks at a time
     crash_limit: int = 0  #: how often a job may be lost with its worker; 0: no limit
+    node_failure_limit: int = 0  #: jobs that fail in a row before a node is set aside; 0: no limit
 
 
 class Planner:
@@ -60,6 +65,8 @@ class Planner:
         self.unconfirmed = False  #: the database has not yet heard all that was taken
         self.started_count = self.ended_count = 0
         self._board = Board(builder, options.hooks, self._reject)
+        self._blame = Blame(options.node_failure_limit)
+        self._deadline = Deadline(options.ends_at, options.grace_seconds)
         self._report = Report(moves=[], attempts=[], released=[])
         self._attempts: dict[tuple[int, int], Attempt] = {}
         self._actions: list[actions.Action] = []
@@ -69,39 +76,67 @@ class Planner:
         self._now = 0.0
 
     # what happened ------------------------------------------------------------------
-    def worker_joined(self, name: str, resources: NodeResources) -> None:
-        self._board.join(name, resources)
-        request, nodes = self.options.lease, self._resources()
-        request.num_nodes = 1  # a job is placed on one node
-        request.cores = max(node.cores for node in nodes)
-        request.gpus = max(len(node.gpus) for node in nodes)
-        request.memory_mib = max(node.memory_mib for node in nodes)
+    def worker_joined(
+        self, name: str, resources: NodeResources, spawners: list[str] | None = None
+    ) -> None:
+        """A node's worker is there, with *spawners* (one of the node's name, if not given)."""
+        self._board.join(name, resources, spawners or [name])
+        self._nodes_changed()
         self._leasing.look()
 
+    def _nodes_changed(self) -> None:
+        request, nodes = self.options.lease, self._resources()
+        request.num_nodes = max(1, len(nodes))
+        request.cores = max((node.cores for node in nodes), default=1)
+        request.gpus = max((len(node.gpus) for node in nodes), default=0)
+        request.memory_mib = max((node.memory_mib for node in nodes), default=0)
+        for held in self._board.nodes_changed():
+            self._board.remove(held)
+            self._report.released.append(held.job.id or 0)
+            del self.held[held.job.id or 0]
+
     def _resources(self) -> list[NodeResources]:
-        return [node.slots.node for node in self._board.nodes.values()]
+        return [node.resources for node in self._board.nodes.values() if not node.set_aside]
 
     def worker_lost(self, name: str, message: str, now: float) -> None:
         """Everything that was on the node runs again."""
-        node, lost = self._board.lose(name)
-        suspects = careers.suspects([held for held, was_hook in lost if not was_hook])
-        for held, was_hook in lost:
-            if node and not was_hook:
-                loss = Loss(node.host, now, message, held.job.id in suspects)
-                launcher, limit = self.options.launcher_id, self.options.crash_limit
-                self._tell(held, careers.run_lost(held, launcher, loss, limit))
+        node = self._board.nodes.get(name)
+        if node is None:
+            return
+        lost = self._board.lose(name)
+        self._nodes_changed()
+        suspects = careers.suspects(lost.runs + [held for _, held in lost.cut])
+        for spawner, held in lost.torn:
+            self._actions.append(actions.SweepJob(spawner.name, held.job))
+        for spawner, held in lost.cut:
+            held.loss = Loss(node.host, now, message, held.job.id in suspects)
+            assert held.task is not None
+            self._actions.append(actions.KillTasks(spawner.name, [held.task], 0.0))
+        for held in lost.runs:
+            loss = Loss(node.host, now, message, held.job.id in suspects)
+            self._lose_run(held, loss)
             self._go_on(held, now)
+        for held in lost.hooks:
+            self._go_on(held, now)
+
+    def _lose_run(self, held: Held, loss: Loss) -> None:
+        launcher, limit = self.options.launcher_id, self.options.crash_limit
+        self._tell(held, careers.run_lost(held, launcher, loss, limit))
 
     def leased(self, lease: Lease, now: float) -> None:
         """Take jobs into hand."""
         self._leasing.answered(lease, self._resources(), now)
-        if lease.jobs:
-            self._idle_since = None
+        self._deadline.learn(lease.run_times)
         for job in lease.jobs:
             held = Held(job, lease.apps.get(job.application))
+            run_time = self._deadline.run_time(job)
+            if run_time is not None:
+                self._board.classes.of(job).expect(run_time)
             self.held[job.id or 0] = held
             self.labels[job.id or 0] = f"[{job.name} | {job.job_id[:8]}]"
             self._go_on(held, now)
+        if self.held:
+            self._idle_since = None
 
     def work_may_have_come(self) -> None:
         """Somebody changed something."""
@@ -113,20 +148,20 @@ class Planner:
         return [held.job.id or 0 for held in runs if held]
 
     def heard(self, name: str, done: Done, now: float) -> None:
-        """Take a worker's news."""
-        node = self._board.nodes.get(name)
-        if node is None:
+        """Take a spawner's news."""
+        spawner = self._board.spawner(name)
+        if spawner is None:
             return
         for started in done.started:
             held = self._board.run_of(started.task)
             if held is not None:
-                self._run_started(held, node, started)
+                self._run_started(held, spawner.node, started)
         for ended in done.ended:
-            self._task_ended(node, ended, now)
+            self._task_ended(spawner.node, ended, now)
         for number in done.freed:
-            node.free(number)
+            self._board.free(number)
         for task in done.returned:
-            held, _ = self._board.take_off(node, task)
+            held, _ = self._board.take_off(task)
             held.step = careers.next_step(held.job, held.app, held.state)
             self._go_on(held, now)
 
@@ -176,55 +211,40 @@ class Planner:
             return
         self.stopping = reason
         self._give_back_waiting()
-        for node in self._board.nodes.values():
-            self._actions.append(actions.RecallTasks(node.name))
-            running = self._board.tasks_on(node)
-            for _, held in running:
+        for spawner, tasks in self._board.tasks():
+            self._actions.append(actions.RecallTasks(spawner.name))
+            for _, held in tasks:
                 held.timed_out = True
-            if running:
-                tasks = [task for task, _ in running]
-                self._actions.append(
-                    actions.KillTasks(node.name, tasks, self.options.grace_seconds)
-                )
+            numbers, grace = [task for task, _ in tasks], self.options.grace_seconds
+            self._actions.append(actions.KillTasks(spawner.name, numbers, grace))
 
     def hurry(self) -> None:
         """Kill what is still running, without grace."""
-        for node in self._board.nodes.values():
-            self._actions.append(actions.KillTasks(node.name, list(node.tasks), 0.0))
+        for spawner, tasks in self._board.tasks():
+            numbers = [task for task, _ in tasks]
+            self._actions.append(actions.KillTasks(spawner.name, numbers, 0.0))
 
     # what to do ---------------------------------------------------------------------
     def plan(self, now: float) -> list[actions.Action]:
         """Return what is to be done now."""
         self._now = now
-        if self.options.ends_at is not None and now >= self.stop_at(self.options.ends_at):
+        if now >= self._deadline.stop_at:
             self.stop("the launcher's time is over")
+        self._warn(now)
         if not self.stopping:
             self._actions += self._board.place(now, lambda held: self._can_end(held, now))
-            request = self._leasing.due(now, self._board, self._minutes_left(now))
+            deadline = self._deadline
+            request = self._leasing.due(
+                now, self._board, deadline.minutes_left(now), deadline.too_long(now)
+            )
             self._actions += [actions.LeaseJobs(request)] if request else []
         self._finish(now)
         due, self._actions = self._actions, []
         return due
 
-    def stop_at(self, ends_at: float) -> float:
-        """Return when to begin the end: time for the grace, the kill and the last report."""
-        return ends_at - self.options.grace_seconds - 2.0
-
-    def _minutes_left(self, now: float) -> float | None:
-        """Return the time that jobs have; None: any."""
-        ends_at = self.options.ends_at
-        return None if ends_at is None else (self.stop_at(ends_at) - now) / 60
-
     def wake_at(self, now: float) -> float:
         """Return when to call `plan` again at the latest, though nothing happened."""
-        times = self._leasing.times()
-        if self.options.ends_at is not None:
-            times.append(self.stop_at(self.options.ends_at))
-        times += [
-            c.waiting_since + PATIENCE_SECONDS
-            for c in self._board.classes.ranked()
-            if c.waiting_since is not None
-        ]
+        times = self._leasing.times() + self._deadline.times()
         soonest = min((t for t in times if t > now), default=now + LOOK_SECONDS)
         if self._idle_since is not None and not self.options.persistent:
             soonest = min(soonest, max(self._idle_since + self.options.idle_seconds, now + 0.001))
@@ -237,9 +257,7 @@ class Planner:
     @property
     def is_short_of_work(self) -> bool:
         """Places are free and nothing is there for them: news for the database cannot wait."""
-        return not self._board.classes.ranked() and any(
-            node.slots.core_units >= UNITS for node in self._board.nodes.values()
-        )
+        return not self._board.classes.ranked() and self._board.has_idle_cores
 
     def status(self) -> str:
         """Return how far it is, in one line."""
@@ -262,8 +280,8 @@ class Planner:
         """Do, or queue, what the job needs next."""
         self._tell(held, careers.settle(held, now))
         job = held.job.id or 0
-        grown = held.step is Step.READY and held.job.memory_mib > self.options.lease.memory_mib
-        if held.killed or grown:
+        too_large = held.step is Step.READY and not self._board.can_hold(held.job)
+        if held.killed or too_large:
             held.step = Step.GIVE_BACK
         match held.step:
             case Step.GIVE_BACK:
@@ -298,9 +316,9 @@ class Planner:
         if held is None:
             return
         held.killed = True
-        node = self._board.node_of(held)
-        if node is not None and held.task is not None:
-            self._actions.append(actions.KillTasks(node.name, [held.task], KILL_SECONDS))
+        spawner = self._board.spawner_of(held)
+        if spawner is not None and held.task is not None:
+            self._actions.append(actions.KillTasks(spawner.name, [held.task], KILL_SECONDS))
         elif held.step not in (Step.STAGE_IN, Step.STAGE_OUT) or held.confirming:
             self._board.remove(held)
             self._report.released.append(job)
@@ -313,8 +331,7 @@ class Planner:
 
     def _can_end(self, held: Held, now: float) -> bool:
         """Tell whether there is time enough for a job; give it back where not."""
-        left = self._minutes_left(now)
-        if left is None or held.job.wall_time_minutes <= left:
+        if self._deadline.can_end(held.job, now):
             return True
         held.step = Step.GIVE_BACK
         self._go_on(held, now)
@@ -323,11 +340,24 @@ class Planner:
     def _run_started(self, held: Held, node: Node, started: Started) -> None:
         site, launcher = self.options.site, self.options.launcher_id
         self.started_count += 1
-        self._tell(held, [careers.run_started(held, started, launcher, node.host, site)])
+        grant = self._board.grants.get(started.place)
+        if grant is not None:
+            grant.started = started.time
+        placement = grant.text if grant else ""
+        self._tell(held, [careers.run_started(held, started, launcher, node.host, site, placement)])
+        self._deadline.warn(held.job, held.app, started)
+
+    def _warn(self, now: float) -> None:
+        """Warn the jobs whose time will be over, as they wish."""
+        for warned in self._deadline.due(now):
+            held = self._board.run_of(warned.task)
+            spawner = self._board.spawner_of(held) if held else None
+            if spawner is not None:
+                self._actions.append(actions.WarnTasks(spawner.name, [warned.task], warned.signal))
 
     def _task_ended(self, node: Node, ended: Ended, now: float) -> None:
-        job_class = self._board.class_of(ended.task)
-        held, was_hook = self._board.take_off(node, ended.task)
+        job_class, partners = self._board.class_of(ended.task), self._board.partners(ended.task)
+        held, was_hook = self._board.take_off(ended.task)
         if was_hook:
             if held.killed or (held.timed_out and ended.exit_code):
                 held.step = Step.GIVE_BACK  # in the second case another launcher runs it again
@@ -339,10 +369,32 @@ class Planner:
             else:
                 self._tell(held, [held.move(State.FAILED, ended.time, ended.message)])
         else:
-            if held.attempt is not None and held.attempt.started_at is not None:
-                job_class.ran(ended.time - held.attempt.started_at)
-            self._tell(held, careers.run_ended(held, ended, self.stopping))
+            if ended.exit_code:
+                for partner in partners:
+                    self._actions.append(actions.SweepJob(partner.name, held.job))
+            self._run_ended(held, node, job_class, ended)
         self._go_on(held, now)
+
+    def _run_ended(self, held: Held, node: Node, job_class: JobClass, ended: Ended) -> None:
+        if held.loss is not None and ended.exit_code:
+            self._lose_run(held, held.loss)
+            held.loss = None
+            return
+        if held.attempt is not None and held.attempt.started_at is not None:
+            job_class.ran(ended.time - held.attempt.started_at)
+        self._tell(held, careers.run_ended(held, ended, self.stopping))
+        if not held.killed and not held.timed_out:
+            reason = self._blame.ended(node, held.job, ended)
+            aside = sum(bool(each.set_aside) for each in self._board.nodes.values())
+            if reason and aside < most_set_aside(len(self._board.nodes)):
+                self._set_aside(node, reason)
+
+    def _set_aside(self, node: Node, reason: str) -> None:
+        """Start nothing more on a node: what waits there goes elsewhere."""
+        node.set_aside = reason
+        self._nodes_changed()
+        self._actions.append(actions.Say(f"node {node.host} is set aside: {reason}"))
+        self._actions += [actions.RecallTasks(spawner.name) for spawner in node.spawners]
 
     # the end -----------------------------------------------------------------------
     def _finish(self, now: float) -> None:
@@ -360,10 +412,8 @@ class Planner:
     @property
     def _awaits_retry(self) -> bool:
         """Whether a job will come that waits for its retry, in time for us."""
-        retry_at, ends_at = self._leasing.retry_at, self.options.ends_at
-        if self.stopping or retry_at is None:
-            return False
-        return ends_at is None or retry_at < self.stop_at(ends_at)
+        retry_at = self._leasing.retry_at
+        return not self.stopping and retry_at is not None and retry_at < self._deadline.stop_at
 
     def _has_been_idle(self, now: float) -> bool:
         idle = 0.0 if self._idle_since is None else now - self._idle_since

@@ -79,6 +79,7 @@ class Processes:
         self._streams: list[_Stream] = []
         self._stream_count = 0
         self._environ = dict(os.environb)
+        self._all_cpus = os.sched_getaffinity(0)
         self._null = os.open(os.devnull, os.O_RDWR)
         self._programs: dict[tuple[str, str], str] = {}
         self._running: dict[int, _Running] = {}
@@ -125,6 +126,8 @@ class Processes:
                 running.offset = os.fstat(running.stream.descriptor).st_size
                 actions.append((os.POSIX_SPAWN_DUP2, running.stream.descriptor, 1))
             actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
+            if place.cpus:
+                os.sched_setaffinity(0, place.cpus)  # the program inherits it
             started = self._now()
             pid = os.posix_spawn(
                 program,
@@ -142,12 +145,15 @@ class Processes:
                 self._programs.clear()  # it was moved, perhaps: look for it again
                 return self.start(task, place)
             raise CannotStart(_reason(error, program, task)) from error
+        finally:
+            if place.cpus:
+                os.sched_setaffinity(0, self._all_cpus)
         running.started = started
         self._running[pid] = running
         self._pids[task.id] = pid
         if task.seconds:
             heappush(self._deadlines, (time.monotonic() + task.seconds, task.id))
-        return Started(task.id, pid, started, running.output, running.offset)
+        return Started(task.id, pid, started, running.output, running.offset, place.id)
 
     def _program(self, word: str, path: str | None) -> str:
         """Return the file to execute for the first word of a command."""
@@ -235,6 +241,12 @@ class Processes:
         running = self._running.get(pid) or self._ending[pid]
         running.deadline = min(deadline, running.deadline or deadline)
         heappush(self._deadlines, (running.deadline, task))
+
+    def send_signal(self, task: int, number: int) -> None:
+        """Send a signal to the task's process group."""
+        pid = self._pids.get(task)
+        if pid is not None:
+            _signal_group(pid, number)
 
     def kill_all(self, grace_seconds: float) -> None:
         for task in list(self._pids):

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from balsam.client.interface import Client
 from balsam.launcher.journal import JournalDamaged, replay
+from balsam.launcher.leftovers import kill_marked
 from balsam.model.wire import LauncherInfo
-
-#: Longest time to end what a dead launcher left.
-LEFTOVER_SECONDS = 5.0
 
 
 def journal_path(site: Path, launcher_id: int) -> Path:
@@ -120,30 +116,10 @@ def _is_of_this_pid_space(info: LauncherInfo) -> bool:
 
 
 def kill_leftovers(site: Path, launcher_id: int) -> int:
-    """Kill the processes on this machine that a dead launcher's jobs left; return how many.
-
-    They are known by the variables that every job is given. Looks again until there are none,
-    for they may start others meanwhile; but no longer than `LEFTOVER_SECONDS`, for one that
-    waits for a broken file system cannot be ended.
-    """
-    marks = {f"BALSAM_LAUNCHER_ID={launcher_id}".encode(), f"BALSAM_SITE={site}".encode()}
-    deadline = time.monotonic() + LEFTOVER_SECONDS
-    killed: set[int] = set()
-    while (found := _kill_marked(marks)) and time.monotonic() < deadline:
-        killed |= found
-    return len(killed)
+    """Kill the processes on this machine that a dead launcher's jobs left; return how many."""
+    return kill_marked(launcher_marks(site, launcher_id))
 
 
-def _kill_marked(marks: set[bytes]) -> set[int]:
-    killed: set[int] = set()
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                if marks <= set(file.read().split(b"\0")):
-                    os.kill(int(name), signal.SIGKILL)
-                    killed.add(int(name))
-        except OSError:  # it is gone, or somebody else's
-            continue
-    return killed
+def launcher_marks(site: Path, launcher_id: int) -> dict[str, str]:
+    """Return the variables that tell a launcher's processes from all others."""
+    return {"BALSAM_LAUNCHER_ID": str(launcher_id), "BALSAM_SITE": str(site)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import sys
 from functools import cache
 
@@ -11,15 +12,20 @@ import msgspec
 
 from balsam import config
 from balsam.client.interface import Client
+from balsam.config import Settings
 from balsam.errors import CannotStart, InvalidInput
 from balsam.launcher.drive import Driver
+from balsam.launcher.placement import Spot
 from balsam.launcher.plan import Options, Planner
 from balsam.launcher.recover import process_start
 from balsam.launcher.tasks import MpiStart, TaskBuilder
+from balsam.launcher.team import Team, find_team
 from balsam.lifecycle.environ import launcher_environ
 from balsam.model.job import Job
 from balsam.model.wire import LauncherInfo, LeaseRequest
-from balsam.mpi import commands
+from balsam.mpi.commands import MpiCommand, command_line
+from balsam.mpi.find import check_name, find
+from balsam.mpi.start import Start
 from balsam.nodes.hardware import this_node
 
 
@@ -30,37 +36,58 @@ class LauncherRequest(msgspec.Struct, kw_only=True):
     owner: str = ""  #: '' for the jobs of any user
     job_mode: str = "auto"  #: auto and mpi: all jobs; serial: only those of one rank
     time_limit_minutes: float = 0.0  #: 0: none
+    nodes: str = ""  #: hosts, or a file with hosts; '' for those of the allocation
+    limit_nodes: int = 0  #: use so many of them; 0: all
+    offset_nodes: int = 0  #: without the first ones
     gpus_per_node: int | None = None  #: None: those found
     persistent: bool = False
     idle_seconds: float | None = None  #: None: the setting
     output: str | None = None  #: 'directory' or 'stream'; None: the setting
 
 
-def mpi_start(name: str) -> MpiStart:
-    """Return what puts the site's MPI start command *name* before a job's words.
+def mpi_start(settings: Settings, team: Team, forward: dict[str, str]) -> MpiStart:
+    """Return what puts the site's MPI start command before a job's words.
+
+    Parameters
+    ----------
+    forward
+        Variables that every rank must have beside those of its job.
 
     Raises
     ------
     InvalidInput
         There is no such command.
     """
-    commands.check_name(name)
+    machine, name = team.profile, settings.mpi.command
+    if name == "auto" and machine is not None:
+        name = machine.mpi
+    check_name(name)
+    flags = f"{machine.mpi_flags if machine else ''} {settings.mpi.flags}"
+    affinity = machine.cpu_affinity if machine else ""
+    ssh = tuple(shlex.split(settings.nodes.ssh))
 
     @cache
-    def found() -> tuple[commands.MpiCommand, str]:
-        return commands.find(name)
+    def found() -> tuple[MpiCommand, str]:
+        return find(name)
 
-    def start(job: Job, argv: list[str], environ: dict[str, str]) -> list[str]:
+    def start(job: Job, argv: list[str], environ: dict[str, str], spot: Spot) -> list[str]:
         command, program = found()
-        how = commands.Start(
+        how = Start(
             ranks=job.num_nodes * job.ranks_per_node,
             ranks_per_node=job.ranks_per_node,
             threads_per_rank=job.threads_per_rank,
-            flags=job.mpi_flags,
-            environ=environ,
+            flags=f"{flags} {job.mpi_flags}",
+            environ=forward | environ | spot.environ,
+            threads_per_core=job.threads_per_core,
+            cpu_affinity=job.cpu_affinity or affinity,
+            gpus_per_rank=job.gpus_per_rank,
+            hosts=spot.hosts if len(team.hosts) > 1 else (),
+            cpus=spot.cpus,
+            ssh=ssh,
+            in_allocation=team.is_batch,
         )
         try:
-            return commands.command_line(command, program, how, argv)
+            return command_line(command, program, how, argv)
         except InvalidInput as error:
             raise CannotStart(f"mpi_flags: {error}") from error
 
@@ -68,7 +95,7 @@ def mpi_start(name: str) -> MpiStart:
 
 
 def run_launcher(client: Client, request: LauncherRequest) -> str:
-    """Run a launcher on this machine until it ends; return why it ended.
+    """Run a launcher on its nodes until it ends; return why it ended.
 
     Raises
     ------
@@ -78,9 +105,21 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         The database cannot be used.
     """
     settings = config.load(client.path)
-    pilot, mpi = settings.launcher, mpi_start(settings.mpi.command)
+    pilot = settings.launcher
+    team = find_team(
+        settings.nodes,
+        nodes=request.nodes,
+        limit=request.limit_nodes,
+        offset=request.offset_nodes,
+        gpus=request.gpus_per_node,
+    )
     started = client.now()
-    node = this_node(gpus=-1 if request.gpus_per_node is None else request.gpus_per_node)
+    node = this_node(
+        cores=team.settings.cores,
+        gpus=team.settings.gpus,
+        memory_mib=team.settings.memory_mib,
+        profile=team.profile,
+    )
     info = LauncherInfo(
         host=node.host,
         pid=os.getpid(),
@@ -88,6 +127,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         owner=config.user_name(),
         workflow_filter=request.workflow_filter,
         job_mode=request.job_mode,
+        nodes=len(team.hosts),
         cores=node.cores,
         gpus=len(node.gpus),
     )
@@ -112,22 +152,26 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         ends_at=started + seconds if seconds else None,
         hooks=pilot.hooks or node.cores,
         crash_limit=pilot.crash_limit,
+        node_failure_limit=pilot.node_failure_limit,
+    )
+    job_mode = "serial" if request.job_mode == "serial" else "mpi"
+    environ = launcher_environ(
+        str(client.path), launcher_id, nodes=len(team.hosts), job_mode=job_mode
     )
     builder = TaskBuilder(
         client.path,
         client.identity,
         stream=(request.output or pilot.output) == "stream",
-        mpi=mpi,
+        mpi=mpi_start(settings, team, environ),
         hook_seconds=pilot.hook_seconds,
     )
     planner = Planner(options, builder)
+    nodes = f"{len(team.hosts)} nodes by {team.starter.name}, here " if team.hosts[1:] else ""
     say(
-        f"Starting Balsam launcher [{os.getpid()}]: launcher {launcher_id} with {node.cores} cores,"
-        f" {len(node.gpus)} GPUs, {node.memory_mib} MiB on {node.host}"
+        f"Starting Balsam launcher [{os.getpid()}]: launcher {launcher_id} with {nodes}{node.cores}"
+        f" cores, {len(node.gpus)} GPUs, {node.memory_mib} MiB on {node.host}"
     )
-    job_mode = "serial" if request.job_mode == "serial" else "mpi"
-    environ = launcher_environ(str(client.path), launcher_id, nodes=1, job_mode=job_mode)
-    driver = Driver(client, planner, node, environ, pilot.lease_seconds, say)
+    driver = Driver(client, planner, team, environ, pilot.lease_seconds, say)
     # What is there stays; jobs come and go without cycles: looking for some costs a tenth.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -139,6 +183,8 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     left = client.outlook(launcher_id, options.lease)
     if left.unfit:
         say(f"{left.unfit} jobs need more than this launcher has; they wait for a larger one")
+    if left.too_long:
+        say(f"{left.too_long} jobs need more time than was left; they wait for a longer launcher")
     if left.delayed:
         say(f"{left.delayed} jobs wait for their retry (retry_at); a later launcher runs them")
     return reason

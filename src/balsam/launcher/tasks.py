@@ -7,14 +7,15 @@ from pathlib import Path
 
 from balsam.errors import CannotStart, InvalidInput
 from balsam.launcher.messages import Task
+from balsam.launcher.placement import Spot
 from balsam.lifecycle.environ import job_environ
 from balsam.model.app import App, command_line, split_words
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.states import State
 
-#: Puts an MPI start command before the words of a parallel job.
-MpiStart = Callable[[Job, list[str], dict[str, str]], list[str]]
+#: Puts an MPI start command before the words of a parallel job, for where it is to start.
+MpiStart = Callable[[Job, list[str], dict[str, str], Spot], list[str]]
 
 
 class TaskBuilder:
@@ -44,8 +45,16 @@ class TaskBuilder:
         self._mpi = mpi
         self._hook_seconds = hook_seconds
 
-    def run(self, number: int, class_id: int, job: Job, app: App | None, attempt: int) -> Task:
-        """Return the task that runs *job*.
+    def run(
+        self,
+        number: int,
+        lane: int,
+        job: Job,
+        app: App | None,
+        attempt: int,
+        spot: Spot | None = None,
+    ) -> Task:
+        """Return the task that runs *job*; for a parallel one, on *spot*.
 
         Raises
         ------
@@ -56,13 +65,13 @@ class TaskBuilder:
             raise CannotStart(f"app {job.application!r} does not exist (any more)")
         argv = command_line(app, job.args, job.parameters)
         environ = job_environ(job, self._identity, attempt)
-        if not job.request.is_serial:
-            argv = self._mpi(job, argv, environ)
+        if spot is not None:
+            argv = self._mpi(job, argv, environ, spot)
         own_directory = not self._stream or _has_files(job, app)
         cwd = job.workdir if own_directory else self._data + job.workflow
         return Task(
             id=number,
-            class_id=class_id,
+            lane=lane,
             argv=argv,
             cwd=cwd,
             environ=environ,
@@ -72,9 +81,7 @@ class TaskBuilder:
             envscript=app.envscript,
         )
 
-    def hook(
-        self, number: int, class_id: int, job: Job, app: App, which: str, state: State
-    ) -> Task:
+    def hook(self, number: int, lane: int, job: Job, app: App, which: str, state: State) -> Task:
         """Return the task that runs the app's *which* ('preprocess' or 'postprocess').
 
         Raises
@@ -95,7 +102,7 @@ class TaskBuilder:
         environ = job_environ(job, self._identity, job.attempt, handled)
         return Task(
             id=number,
-            class_id=class_id,
+            lane=lane,
             argv=argv,
             cwd=job.workdir,
             environ=environ,

@@ -1,7 +1,7 @@
 """The launcher's process on one node: starts that node's processes.
 
-Run as ``python -m balsam.launcher.worker`` with one JSON object (`Invitation`) on standard
-input. It imports little: a thousand nodes do so at the same time.
+Run as ``python -m balsam.launcher.worker FILE [HOST]``: the file has an `Invitation`, HOST is
+the node's name in the allocation. It imports little: a thousand nodes do so at the same time.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import sys
 import time
 from collections import deque
 
-import msgspec
 import zmq
 
 from balsam.launcher.guardian import guard
+from balsam.launcher.invitation import Invitation, read_invitation
+from balsam.launcher.leftovers import kill_marked
 from balsam.launcher.messages import (
     PROTOCOL,
     Beat,
@@ -28,43 +29,70 @@ from balsam.launcher.messages import (
     Recall,
     Run,
     Stop,
+    Sweep,
     Task,
+    Warn,
+    Welcome,
     encoder,
     to_worker,
 )
 from balsam.launcher.process import CannotStart, Processes
 from balsam.model.resources import NodeResources
 
-#: Seconds between signs of life, and of silence after which the other side is taken for dead.
-BEAT_SECONDS, SILENCE_SECONDS = 2.0, 20.0
+#: Seconds between signs of life.
+BEAT_SECONDS = 2.0
+#: Seconds that a worker takes at most to kill what it runs, when it has lost its head.
+KILL_SECONDS = 5.0
 #: Longest time that news waits for more news, so that they travel together.
 GATHER_SECONDS, GATHER_COUNT = 0.01, 100
 
 
-class Invitation(msgspec.Struct):
-    """How a worker finds and trusts its head."""
+class HeadClock:
+    """The head's time, which goes on steadily when the machine's clock is set."""
 
-    endpoint: str
-    server_key: str  #: CURVE public key of the head
-    public_key: str  #: this launch's worker keys
-    secret_key: str
-    node: NodeResources
-    stream_prefix: str
-    clock: float  #: the head's time minus this machine's monotonic clock, in seconds
+    def __init__(self) -> None:
+        self._offset = 0.0  # to our monotonic clock
+
+    def set(self, time_there: float, sent: float, answered: float) -> None:
+        """Take the head's answer to a question, with our times of the question and the answer."""
+        self._offset = time_there - (sent + answered) / 2
+
+    def now(self) -> float:
+        return self._offset + time.monotonic()
 
 
 class Worker:
-    """Runs tasks on places, and tells the head."""
+    """One spawner: runs tasks on places, and tells the head.
 
-    def __init__(self, invitation: Invitation) -> None:
-        self._node = invitation.node
-        self._clock = invitation.clock
-        self._processes = Processes(invitation.stream_prefix, self._now)
+    Parameters
+    ----------
+    spawner
+        Its number among those of the node.
+    processes
+        Starts, watches and ends what the tasks are, by the time of *clock*.
+    """
+
+    def __init__(
+        self,
+        invitation: Invitation,
+        node: NodeResources,
+        spawner: int,
+        processes: Processes,
+        clock: HeadClock,
+    ) -> None:
+        self._invitation = invitation
+        self._node = node
+        self._spawner = spawner
+        self._clock = clock
+        self._processes = processes
         self._queues: dict[int, deque[Task]] = {}
         self._idle: dict[int, list[Place]] = {}
         self._news = Done([], [], [], [])
         self._news_since: float | None = None
+        self._number = 0  # of the last message
+        self._unheard: deque[Done] = deque()  # sent, and not yet known to have been heard
         self._stopping = False
+        self._said_hello = 0.0
         self._last_heard = self._last_said = time.monotonic()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -72,7 +100,9 @@ class Worker:
         self._socket.curve_publickey = invitation.public_key.encode()
         self._socket.curve_secretkey = invitation.secret_key.encode()
         self._socket.linger = 500
-        self._socket.connect(invitation.endpoint)
+        self._socket.sndhwm = self._socket.rcvhwm = 0
+        self._gone = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._socket.connect(invitation.endpoint())
         self._wakeup, writer = os.pipe()
         os.set_blocking(self._wakeup, False)
         os.set_blocking(writer, False)
@@ -81,17 +111,17 @@ class Worker:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all of us, the head acts on it
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the head decides
 
-    def _now(self) -> float:
-        """Return the head's time, which goes on steadily when the machine's clock is set."""
-        return self._clock + time.monotonic()
-
     def run(self) -> int:
-        """Work until the head says stop or is not heard any more."""
-        self._socket.send(encoder.encode(Hello(PROTOCOL, os.getpid(), self._node)))
+        """Work until the head says stop, or is gone, or not heard for too long."""
+        self._said_hello = time.monotonic()
+        spawners = self._invitation.spawners_on(self._node)
+        hello = Hello(PROTOCOL, os.getpid(), self._spawner, spawners, self._node)
+        self._socket.send(encoder.encode(hello))
         poller = select.poll()
         poller.register(self._wakeup, select.POLLIN)
-        arrivals = int(self._socket.get(zmq.FD))
+        arrivals, ends = int(self._socket.get(zmq.FD)), int(self._gone.get(zmq.FD))
         poller.register(arrivals, select.POLLIN)
+        poller.register(ends, select.POLLIN)
         self._receive()
         while not self._stopping:
             ready = [descriptor for descriptor, _ in poller.poll(self._timeout_ms())]
@@ -104,9 +134,14 @@ class Worker:
             # what it would tell: whatever is there is taken each time.
             if said or arrivals in ready:
                 self._receive()
-            if time.monotonic() - self._last_heard > SILENCE_SECONDS:
+            if self._stopping:
                 break
-        self._end()
+            silent = time.monotonic() - self._last_heard > self._invitation.silence_seconds
+            if silent or (ends in ready and self._gone.poll(0)):
+                self._leave_last_words()
+                self._end(tell=False)
+                return 1
+        self._end(tell=True)
         return 0
 
     def _timeout_ms(self) -> int:
@@ -130,28 +165,40 @@ class Worker:
             match message:
                 case Run(places, tasks):
                     for task in tasks:
-                        self._queues.setdefault(task.class_id, deque()).append(task)
+                        self._queues.setdefault(task.lane, deque()).append(task)
                     for place in places:
-                        self._idle.setdefault(place.class_id, []).append(place)
-                    for class_id in {p.class_id for p in places} | {t.class_id for t in tasks}:
-                        self._fill(class_id)
+                        self._idle.setdefault(place.lane, []).append(place)
+                    for lane in {p.lane for p in places} | {t.lane for t in tasks}:
+                        self._fill(lane)
                 case Kill(tasks, grace_seconds):
                     self._kill(set(tasks), grace_seconds)
-                case Recall():
-                    self._give_back()
-                case Beat():
-                    pass
+                case Warn(tasks, number):
+                    for task_id in tasks:
+                        self._processes.send_signal(task_id, number)
+                case Recall(lane, most):
+                    self._give_back(lane, most)
+                case Sweep(marks):
+                    kill_marked(marks)
+                case Welcome(when):
+                    self._clock.set(when, self._said_hello, self._last_heard)
+                case Beat(heard):
+                    while self._unheard and self._unheard[0].number <= heard:
+                        self._unheard.popleft()
                 case Stop():
                     self._stopping = True
 
-    def _fill(self, class_id: int) -> None:
+    def _fill(self, lane: int) -> None:
         """Start queued tasks on idle places; give back places that find no task."""
-        idle, queue = self._idle.get(class_id), self._queues.get(class_id)
-        while idle:
-            place = idle.pop()
-            if not self._start_next(queue, place):
-                self._news.freed.append(place.id)
-                self._changed()
+        for place in self._idle.pop(lane, ()):
+            self._use(place)
+
+    def _use(self, place: Place) -> None:
+        """Start the next task of the place's lane on it, or give it back."""
+        queue = self._queues.get(place.lane)
+        if not self._start_next(queue, place):
+            self._queues.pop(place.lane, None)
+            self._news.freed.append(place.id)
+            self._changed()
 
     def _start_next(self, queue: deque[Task] | None, place: Place) -> bool:
         """Start the first of *queue* that can be started on *place*."""
@@ -162,7 +209,7 @@ class Worker:
             except CannotStart as reason:
                 # A directory of the launcher's PATH, which it may show, need not be UTF-8.
                 text = str(reason).encode(errors="replace").decode()
-                ended = Ended(task.id, 0, self._now(), 1, 0.0, 0.0, 0, text)
+                ended = Ended(task.id, 0, self._clock.now(), 1, 0.0, 0.0, 0, text)
                 self._news.ended.append(ended)
                 self._changed()
             else:
@@ -176,24 +223,25 @@ class Worker:
         for ended, place in self._processes.reap():
             self._news.ended.append(ended)
             self._changed()
-            if not self._start_next(self._queues.get(place.class_id), place):
-                self._news.freed.append(place.id)
+            self._use(place)
 
     def _kill(self, tasks: set[int], grace_seconds: float) -> None:
         """End these tasks; those that have not started are given back."""
         for task_id in tasks:
             self._processes.kill(task_id, grace_seconds)
-        for class_id, queue in self._queues.items():
+        for lane, queue in self._queues.items():
             back = [task.id for task in queue if task.id in tasks]
             if back:
-                self._queues[class_id] = deque(t for t in queue if t.id not in tasks)
+                self._queues[lane] = deque(t for t in queue if t.id not in tasks)
                 self._news.returned += back
                 self._changed()
 
-    def _give_back(self) -> None:
-        for queue in self._queues.values():
-            self._news.returned.extend(task.id for task in queue)
-            queue.clear()
+    def _give_back(self, lane: int | None, most: int) -> None:
+        """Give queued tasks back, the last first: at most so many (0: all) of a lane, or of all."""
+        for each, queue in self._queues.items():
+            if lane in (None, each):
+                for _ in range(min(most or len(queue), len(queue))):
+                    self._news.returned.append(queue.pop().id)
         self._changed()
 
     def _changed(self) -> None:
@@ -211,30 +259,71 @@ class Worker:
                 or now - self._news_since >= GATHER_SECONDS
             )
         if due:
-            self._socket.send(encoder.encode(news))
-            self._news = Done([], [], [], [])
-            self._news_since, self._last_said = None, now
+            self._send()
         return due
 
-    def _end(self) -> None:
+    def _send(self) -> None:
+        self._number += 1
+        self._news.number = self._number
+        self._socket.send(encoder.encode(self._news))
+        self._unheard.append(self._news)
+        self._news = Done([], [], [], [])
+        self._news_since, self._last_said = None, time.monotonic()
+
+    def _leave_last_words(self) -> None:
+        """Write what the head has not heard where it will look for it.
+
+        What has ended by now need not run again, though the head cannot be told.
+        """
+        self._reap_only()
+        self._number += 1
+        self._news.number = self._number
+        words = encoder.encode([*self._unheard, self._news])
+        path = self._invitation.last_words_file(self._node.host, self._spawner)
+        try:
+            with open(f"{path}.new", "wb") as file:
+                file.write(words)
+            os.rename(f"{path}.new", path)
+        except OSError:
+            pass  # then it runs again, like all that cannot be known
+
+    def _reap_only(self) -> None:
+        for ended, _ in self._processes.reap():
+            self._news.ended.append(ended)
+
+    def _end(self, *, tell: bool) -> None:
         """Kill what runs, at once: whoever wanted grace has asked for it before."""
         self._processes.kill_all(0.0)
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + KILL_SECONDS
         while len(self._processes) and time.monotonic() < deadline:
-            for ended, _ in self._processes.reap():
-                self._news.ended.append(ended)
+            self._reap_only()
             if select.select([self._wakeup], [], [], 0.05)[0]:
                 os.read(self._wakeup, 4096)
-        self._news.last = True
-        self._socket.send(encoder.encode(self._news))
+        if tell:
+            self._news.last = True
+            self._send()
+        else:
+            self._socket.linger = 0
+        self._socket.disable_monitor()
+        self._gone.close(linger=0)
         self._socket.close()
         self._context.term()  # which waits until it is sent, for as long as the socket lingers
 
 
 def main() -> int:
     """Read the invitation and work, under a guardian."""
-    text = sys.stdin.buffer.read()
-    return guard(lambda: Worker(msgspec.json.decode(text, type=Invitation)).run())
+    invitation = read_invitation(sys.argv[1])
+    host = sys.argv[2] if len(sys.argv) > 2 else None
+    node = invitation.this_node(host)
+    invitation.enter_environ()
+    os.environ["BALSAM_NODE"] = node.host
+
+    def work(spawner: int) -> int:
+        clock = HeadClock()
+        processes = Processes(f"{invitation.stream_prefix}/{node.host}-{spawner}", clock.now)
+        return Worker(invitation, node, spawner, processes, clock).run()
+
+    return guard(work, invitation.spawners_on(node))
 
 
 if __name__ == "__main__":

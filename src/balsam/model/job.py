@@ -9,6 +9,7 @@ import msgspec
 
 from balsam.errors import InvalidInput
 from balsam.model import records
+from balsam.model.affinity import check_affinity
 from balsam.model.resources import Request
 from balsam.model.retry import Rule
 from balsam.model.states import State
@@ -94,6 +95,7 @@ class Job(msgspec.Struct, kw_only=True):
             gpus_per_rank=self.gpus_per_rank,
             memory_mib=self.memory_mib,
             node_packing_count=self.node_packing_count,
+            cpu_affinity=self.cpu_affinity,
         )
 
 
@@ -171,6 +173,7 @@ def check_job(job: Job) -> None:
     check_name(job.name)
     check_workflow(job.workflow)
     job.request.check()
+    check_affinity(job.cpu_affinity)
     if not 0 <= job.wall_time_minutes < math.inf:
         raise InvalidInput(f"wall_time_minutes is {job.wall_time_minutes}; it must be 0 or more")
     if not 0 <= job.max_retries < 2**31:

@@ -26,6 +26,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     gpus_per_rank: float = 0.0
     memory_mib: int = 0  #: a node; 0: not counted
     node_packing_count: int = 1  #: above 1: the job takes 1/n of a node
+    cpu_affinity: str = ""  #: how its processes are bound to cores; see `mpi.commands`
 
     @property
     def is_serial(self) -> bool:
@@ -44,6 +45,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         if self.node_packing_count > 1:
             return node_cores * UNITS // self.node_packing_count
         return self.cores_per_node * UNITS
+
+    def all_core_units(self, node_cores: int) -> int:
+        """Return core units taken on all its nodes, each with *node_cores* cores."""
+        return self.num_nodes * self.core_units(node_cores)
 
     @property
     def gpu_units(self) -> int:

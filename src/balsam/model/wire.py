@@ -54,7 +54,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """What a run had of one node."""
 
     node: str
-    cores: str = ""  #: positions of the cores that it was bound to, ``0-3,8``; '' when to none
+    cores: str = ""  #: which cores it had to itself, by position, ``0-3,8``; '' when it shared
     count: float = 0.0  #: cores taken; a fraction when jobs share a node by node_packing_count
     gpus: dict[str, float] = {}  #: of each GPU (as the vendor's variable takes it), the share
     memory_mib: int = 0  #: 0: not counted

@@ -5,8 +5,8 @@ It keeps account independently of the planner, and fails as soon as a promise is
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import ChainMap, deque
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,15 @@ from random import Random
 
 import msgspec
 
-from balsam.launcher.actions import Finish, KillTasks, LeaseJobs, RecallTasks, Send, StageFiles
+from balsam.launcher.actions import (
+    Finish,
+    KillTasks,
+    LeaseJobs,
+    RecallTasks,
+    Send,
+    StageFiles,
+    SweepJob,
+)
 from balsam.launcher.messages import Done, Ended, Place, Started, Task
 from balsam.launcher.placement import HOOKS
 from balsam.launcher.plan import Options, Planner
@@ -41,7 +49,8 @@ class Worker:
         self.node = node
         self.alive = True
         self.places: dict[int, Place] = {}
-        self.requests: dict[int, Job] = {}  #: a job of each class
+        self.requests: dict[int, Job] = {}  #: a job of each lane
+        self.elsewhere: dict[int, tuple[str, ...]] = {}  #: of parallel lanes, their other hosts
         self.queues: dict[int, deque[Task]] = {}
         self.idle: dict[int, list[Place]] = {}
         self.running: dict[int, tuple[Task, Place, float]] = {}
@@ -50,28 +59,36 @@ class Worker:
 
     def run(self, places: list[Place], tasks: list[Task]) -> None:
         for task in tasks:
-            if task.class_id != HOOKS:
-                self.requests[task.class_id] = self.world.sent_job(task)
-            self.queues.setdefault(task.class_id, deque()).append(task)
+            if task.lane != HOOKS:
+                self.requests[task.lane] = self.world.sent_job(task)
+            if task.argv[0] == "mpi":
+                first, *others = task.argv[1].split(",")
+                assert first == self.node.host
+                assert len(others) == self.requests[task.lane].num_nodes - 1
+                assert len(set(others)) == len(others)
+                self.elsewhere[task.lane] = tuple(others)
+            self.queues.setdefault(task.lane, deque()).append(task)
         for place in places:
             assert place.id not in self.places
             self.places[place.id] = place
-            self.idle.setdefault(place.class_id, []).append(place)
-        self.check_capacity()
+            self.idle.setdefault(place.lane, []).append(place)
+        for worker in self.world.workers.values():
+            worker.check_capacity()
         news = Done([], [], [], [])
-        for class_id in {p.class_id for p in places} | {t.class_id for t in tasks}:
-            while self.idle.get(class_id):
-                self.use(self.idle[class_id].pop(), news)
+        for lane in {p.lane for p in places} | {t.lane for t in tasks}:
+            while self.idle.get(lane):
+                self.use(self.idle[lane].pop(), news)
         self.say(news)
 
     def use(self, place: Place, news: Done) -> None:
         """Start the next task of the place's class on it, or give the place back."""
-        queue = self.queues.get(place.class_id)
+        queue = self.queues.get(place.lane)
         while queue:
             task = queue.popleft()
             if self.world.start(self, task, place, news):
                 return
         del self.places[place.id]
+        self.elsewhere.pop(place.lane, None)
         news.freed.append(place.id)
 
     def end(self, task: Task, exit_code: int) -> None:
@@ -93,10 +110,14 @@ class Worker:
                 self.world.after(delay, lambda t=task, o=obeys: self.end(t, -15 if o else -9))
         self.give_back(set(tasks))
 
-    def give_back(self, chosen: set[int] | None = None) -> None:
+    def give_back(
+        self, chosen: set[int] | None = None, lane: int | None = None, most: int = 0
+    ) -> None:
         news = Done([], [], [], [])
-        for queue in self.queues.values():
-            back = [t for t in queue if chosen is None or t.id in chosen]
+        for each, queue in self.queues.items():
+            if lane not in (None, each):
+                continue
+            back = [t for t in queue if chosen is None or t.id in chosen][-most:]
             news.returned.extend(t.id for t in back)
             for task in back:
                 queue.remove(task)
@@ -106,18 +127,27 @@ class Worker:
         if news.started or news.ended or news.freed or news.returned:
             self.world.deliver(self, news)
 
+    def granted(self) -> Iterator[Place]:
+        """The places that take something of this node, granted here or to another's worker."""
+        yield from self.places.values()
+        for worker in self.world.workers.values():
+            for place in worker.places.values():
+                if self.node.host in worker.elsewhere.get(place.lane, ()):
+                    yield place
+
     def check_capacity(self) -> None:
         """What the granted places take never exceeds the node."""
         cores = memory = 0
         gpus: dict[str, int] = {}
         hooks = 0
-        for place in self.places.values():
-            if place.class_id == HOOKS:
+        for place in self.granted():
+            if place.lane == HOOKS:
                 hooks += 1
                 continue
-            if place.class_id not in self.requests:  # no job of its class could be made a task
+            requests = ChainMap(*(worker.requests for worker in self.world.workers.values()))
+            if place.lane not in requests:  # no job of its class could be made a task
                 continue
-            job = self.requests[place.class_id]
+            job = requests[place.lane]
             cores += job.request.core_units(self.node.cores)
             memory += job.memory_mib
             seen = place.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -139,7 +169,7 @@ class World:
     def __init__(
         self,
         seed: int,
-        node: NodeResources,
+        nodes: NodeResources | list[NodeResources],
         jobs: list[Job],
         apps: dict[str, App],
         **options: float,
@@ -156,11 +186,15 @@ class World:
             **({"idle_seconds": 2.0} | options),
         )
         builder = TaskBuilder(
-            Path(SITE), IDENTITY, stream=False, mpi=lambda job, argv, environ: argv
+            Path(SITE),
+            IDENTITY,
+            stream=False,
+            mpi=lambda job, argv, environ, spot: ["mpi", ",".join(spot.hosts), *argv],
         )
         self.planner = Planner(self.options, builder)
-        self.node = node
+        self.nodes = [nodes] if isinstance(nodes, NodeResources) else nodes
         self.workers: dict[str, Worker] = {}
+        self.swept: list[tuple[str, int]] = []  #: what was to be killed where, of which job
         self.finished = ""
         self.executed: list[tuple[int, int]] = []  #: (job, attempt) in the order of their starts
         self.started_at: list[tuple[float, int]] = []
@@ -179,7 +213,8 @@ class World:
         self._pending = Report(moves=[], attempts=[], released=[])
         self._reporting = False
         self._clerk_free_at = self.now
-        self.join()
+        for node in self.nodes:
+            self.join(node)
 
     # time
     def after(self, seconds: float, call: Callable[[], None]) -> None:
@@ -215,8 +250,10 @@ class World:
                     self._to(node, lambda w, p=places, t=tasks: w.run(p, t))
                 case KillTasks(node, tasks, grace):
                     self._to(node, lambda w, t=tasks, g=grace: w.kill(t, g))
-                case RecallTasks(node):
-                    self._to(node, lambda w: w.give_back())
+                case RecallTasks(node, lane, most):
+                    self._to(node, lambda w, a=lane, m=most: w.give_back(None, a, m))
+                case SweepJob(node, job):
+                    self.swept.append((node, job.id or 0))
                 case LeaseJobs(request):
                     self._ask(lambda r=request: self.database.lease(r, self.now), self._leased)
                 case StageFiles(job, _):
@@ -268,21 +305,26 @@ class World:
         self.planner.confirmed(report, refusals, self.now)
 
     # workers
-    def join(self) -> None:
-        worker = Worker(self, f"node-{next(self._worker_numbers)}", self.node)
+    def join(self, node: NodeResources) -> None:
+        worker = Worker(self, f"{node.host}-{next(self._worker_numbers)}", node)
         self.workers[worker.name] = worker
-        self.planner.worker_joined(worker.name, self.node)
+        self.planner.worker_joined(worker.name, node)
 
     def lose(self) -> None:
-        """The worker dies with all it runs; some of its last words are lost."""
-        for worker in list(self.workers.values()):
-            worker.alive = False
-            del self.workers[worker.name]
-            for task, _, _ in worker.running.values():
-                self.ended(task)
-            name = worker.name
-            self.after(0.2, lambda n=name: self.planner.worker_lost(n, "died", self.now))
-        self.after(1.0, self.join)
+        """A worker dies with all it runs; some of its last words are lost."""
+        if not self.workers:
+            return
+        worker = self.workers.pop(self.random.choice(list(self.workers)))
+        worker.alive = False
+        for task, _, _ in worker.running.values():
+            self.ended(task)
+        self.after(0.2, lambda: self.planner.worker_lost(worker.name, "died", self.now))
+        self.after(1.0, lambda: self.join(worker.node))
+        for other in self.workers.values():  # a parallel job may notice that a part is gone
+            for task, place, _ in list(other.running.values()):
+                hosts = other.elsewhere.get(place.lane, ())
+                if worker.node.host in hosts and self.random.random() < 0.5:
+                    self.after(0.1, lambda o=other, t=task: o.end(t, 255))
 
     def _to(self, name: str, call: Callable[[Worker], None]) -> None:
         worker = self.workers.get(name)
@@ -311,8 +353,8 @@ class World:
         """Start a task on a worker; False when it cannot be started."""
         job = self.job_of(task)
         id_ = job.id or 0
-        assert task.class_id == place.class_id
-        if task.class_id == HOOKS:
+        assert task.lane == place.lane
+        if task.lane == HOOKS:
             seconds, code, moves_to = self.hook(job)
             assert id_ not in self.in_hook, "two hooks of one job at a time"
             self.in_hook.add(id_)
@@ -333,7 +375,7 @@ class World:
             self.executed.append((id_, int(task.environ["BALSAM_ATTEMPT"])))
             self.started_at.append((self.now, id_))
         worker.running[task.id] = task, place, self.now
-        news.started.append(Started(task.id, 1, self.now, f"{SITE}/data/x.out", 0))
+        news.started.append(Started(task.id, 1, self.now, f"{SITE}/data/x.out", 0, place.id))
         self.after(seconds, lambda: worker.end(task, code))
         return True
 
@@ -343,7 +385,7 @@ class World:
             self.database.move(job.id or 0, state)
 
     def ended(self, task: Task) -> None:
-        if task.class_id == HOOKS:
+        if task.lane == HOOKS:
             self.in_hook.discard(self.job_of(task).id or 0)
 
     # users

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from balsam.launcher.board import PATIENCE_SECONDS
 from balsam.model.resources import NodeResources
 from balsam.model.states import END_STATES, State
 from balsam.model.wire import Outcome
@@ -28,6 +27,18 @@ def test_whatever_happens_every_job_ends_and_is_accounted_for(seed: int) -> None
     assert world.finished == "nothing left to do"
     for one in world.database.jobs.values():
         assert one.state in END_STATES or one.memory_mib > NODE.memory_mib, (one.id, one.state)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("seed", range(3000, 3040))
+def test_the_same_holds_on_many_nodes(seed: int, count: int) -> None:
+    world = random_world(seed, count, node_failure_limit=(0, 3)[seed % 2])
+    world.run(hours=100)
+    world.check()
+    for one in world.database.jobs.values():
+        fits = one.memory_mib <= NODE.memory_mib
+        # A node that was set aside leaves too few for the largest.
+        assert one.state in END_STATES or not fits or one.num_nodes > 1, (one.id, one.state)
 
 
 @pytest.mark.parametrize("seed", range(1000, 1080))
@@ -98,7 +109,7 @@ def test_small_jobs_do_not_starve_a_large_one(seconds: float) -> None:
     world.check()
     (leased,) = (time for time, id_ in world.leased_at if id_ == 5000)
     (started,) = (time for time, id_ in world.started_at if id_ == 5000)
-    assert started - leased < PATIENCE_SECONDS + 2 * seconds + 1
+    assert started - leased < 2 * 1.5 * seconds + 1
 
 
 def test_few_jobs_are_kept_from_other_launchers() -> None:

@@ -38,7 +38,7 @@ def app(executable: str = "prog -x", **fields: str) -> App:
 
 def test_the_task_of_a_run() -> None:
     task = builder().run(7, 3, job(args="in '{\"a\": 1}'"), app(), 1)
-    assert (task.id, task.class_id) == (7, 3)
+    assert (task.id, task.lane) == (7, 3)
     assert task.argv == ["prog", "-x", "in", '{"a": 1}']
     assert (task.cwd, task.output) == ("/site/data/a/b/my_job_1", "my job.out")
     assert (task.make_cwd, task.append, task.header, task.envscript) == (True, False, "", "")

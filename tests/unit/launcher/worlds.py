@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import msgspec
+
 from balsam.model.app import App
 from balsam.model.job import Job
 from balsam.model.resources import NodeResources
@@ -43,8 +45,12 @@ def jobs(count: int, **fields: Any) -> list[Job]:
     return [job(id_, **fields) for id_ in range(1, count + 1)]
 
 
-def random_job(random: Random, id_: int) -> Job:
-    """A job of any kind that the node can hold."""
+def nodes(count: int) -> list[NodeResources]:
+    return [msgspec.structs.replace(NODE, host=f"node{n}") for n in range(1, count + 1)]
+
+
+def random_job(random: Random, id_: int, most_nodes: int = 1) -> Job:
+    """A job of any kind that the nodes can hold."""
     fields: dict[str, Any] = {
         "priority": random.choice((0, 0, 0, 5, -3)),
         "wall_time_minutes": random.choice((0, 0, 1, 30)),
@@ -68,6 +74,8 @@ def random_job(random: Random, id_: int) -> Job:
         fields["stage_in_url"] = "/data/in"
     if random.random() < 0.1:
         fields |= {"stage_out_url": "/data/out", "stage_out_files": "*"}
+    if most_nodes > 1 and random.random() < 0.3:
+        fields["num_nodes"] = random.randint(2, most_nodes)
     application = random.choice((*APPS, "plain", "plain", "plain"))
     return job(id_, application if random.random() > 0.02 else "removed", **fields)
 
@@ -80,8 +88,8 @@ RULES = (
 )
 
 
-def random_world(seed: int, **options: float) -> World:
-    """A world where much goes wrong."""
+def random_world(seed: int, count: int = 1, **options: float) -> World:
+    """A world of *count* nodes where much goes wrong."""
     random = Random(seed)
     options = {
         "hooks": random.choice((1, 2, 4)),
@@ -89,11 +97,12 @@ def random_world(seed: int, **options: float) -> World:
         "crash_limit": seed % 3,
         **options,
     }
-    found = [random_job(random, id_) for id_ in range(1, random.choice((1, 30, 200)) + 1)]
+    number = random.choice((1, 30, 200))
+    found = [random_job(random, id_, count) for id_ in range(1, number + 1)]
     chosen = Random(seed + 2)
     for one in found:
         one.retry = parse_rules(chosen.choice(RULES))
-    world = World(seed, NODE, found, APPS, **options)
+    world = World(seed, nodes(count), found, APPS, **options)
     pace = random.choice((0.002, 0.05, 3.0, 60.0))
     flaky = random.choice((0.0, 0.1, 0.5))
     chance = Random(seed + 1)
