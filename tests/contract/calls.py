@@ -52,6 +52,7 @@ READS: dict[str, Callable[[LocalClient], Any]] = {
     "attempts": lambda client: client.attempts([1]),
     "iterate_attempts": lambda client: list(client.iterate_attempts(ALL)),
     "batch_jobs": lambda client: client.batch_jobs(ALL),
+    "run_times": lambda client: client.run_times(),
     "launchers": lambda client: client.launchers(),
     "outlook": lambda client: client.outlook(1, LeaseRequest(limit=5)),
     "expired_launchers": lambda client: client.expired_launchers(),

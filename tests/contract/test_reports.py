@@ -10,7 +10,7 @@ from balsam.client.local import LocalClient
 from balsam.model.job import Job
 from balsam.model.query import ALL
 from balsam.model.states import STATES, State, legal
-from balsam.model.wire import Move, Outcome
+from balsam.model.wire import Move, Outcome, Placement, placement_text
 from tests.contract.pilot import Clock, Pilot, add, brought_to, everything, history, job, states
 
 S = State
@@ -277,3 +277,12 @@ def test_a_job_killed_as_it_started_does_not_use_its_number_again(
     client.rerun_jobs(ALL)
     pilot.start(*pilot.lease())
     assert [a.number for a in client.attempts([one])] == [1, 2]
+
+
+def test_where_a_run_was_is_kept(client: LocalClient, pilot: Pilot) -> None:
+    leased = leased_one(client, pilot)
+    text = placement_text([Placement(node="n1", cores="0-3", count=4.0, gpus={"0": 0.25})])
+    attempt = pilot.attempt(leased, Outcome.RUNNING)
+    attempt.placement = text
+    pilot.report(moves=pilot.path(leased, S.RUNNING), attempts=[attempt])
+    assert [a.placement for a in client.attempts([leased.id or 0])] == [text]

@@ -86,7 +86,7 @@ def test_an_upgrade_learns_from_earlier_attempts(old: Path) -> None:
     )
     migrate(old)
     with transactions.snapshot(maintenance.database_of(old, silent)) as opened:
-        found = run_times.of_apps(opened.connection, ["a"])
+        found = run_times.fetch(opened.connection)
     assert [(t.ranks, t.count, t.mean_seconds) for t in found] == [(1, 2, 15.0), (6, 1, 7.5)]
     assert [round(t.deviation, 6) for t in found] == [round(50**0.5, 6), 0.0]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from balsam.cli import output
 from balsam.errors import InvalidInput
-from balsam.model.wire import Placement, parts_of, placement_text
+from balsam.model.wire import Attempt, Placement, parts_of, placement_text
 
 PARTS = [
     (Placement(node="h1"), "h1"),
@@ -45,3 +46,21 @@ def test_the_text() -> None:
 def test_another_text_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="placement"):
         parts_of(text)
+
+
+def test_json_has_an_array_and_a_table_what_a_person_reads() -> None:
+    attempt = Attempt(
+        job=1,
+        number=1,
+        launcher_id=1,
+        placement=placement_text(
+            [Placement(node="h1", cores="0", count=1.0), Placement(node="h2")]
+        ),
+    )
+    record = output.attempt_record(attempt)
+    assert [part["node"] for part in record["placement"]] == ["h1", "h2"]
+    assert record["placement"][0]["cores"] == "0"
+    assert output.text("placement", record["placement"]) == "h1: core 0; h2"
+    attempt.placement = ""
+    assert output.attempt_record(attempt)["placement"] == []
+    assert output.text("placement", []) == ""

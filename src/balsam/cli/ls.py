@@ -1,4 +1,4 @@
-"""`balsam ls`: tables of jobs, apps, workflows, batch jobs and events."""
+"""`balsam ls`: tables of jobs, apps, workflows, batch jobs, events and run times."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ TAKES = {
     "wf": {"name", "id", "state", "wf", "tag", "filter", "json", "verbose", "tree"},
     "queues": {"id", "state", "filter", "json", "limit", "order", "verbose"},
     "events": {"id", "state", "wf", "filter", "json", "limit", "order"},
+    "times": {"name", "json"},
 }
 EPILOG = """\
 The columns are id, name, workflow, application, state, and those that BALSAM_LS_FIELDS or
@@ -46,8 +47,9 @@ def add_commands(subparsers: Any) -> None:
     """Add `ls`."""
     parser = subparsers.add_parser(
         "ls",
-        help="list jobs, apps, workflows, batch jobs or events",
-        description="List jobs, apps, workflows (wf), batch jobs (queues) or events.",
+        help="list jobs, apps, workflows, batch jobs, events or run times",
+        description="List jobs, apps, workflows (wf), batch jobs (queues), events, or how long the"
+        " runs of apps took (times).",
         epilog=EPILOG,
     )
     parser.add_argument(
@@ -76,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
                 _workflows(args, client)
             case "events":
                 _events(args, client)
+            case "times":
+                _times(args, client)
             case _:
                 _others(args, client)
     return 0
@@ -266,6 +270,26 @@ def _events(args: argparse.Namespace, client: Client) -> None:
         print(output.table(shown, rows))
         if cut:
             _tell_cut(len(events))
+
+
+# run times -------------------------------------------------------------------------------
+
+
+def _times(args: argparse.Namespace, client: Client) -> None:
+    named = (args.name or "").lower()
+    found = [each for each in client.run_times() if named in each.application.lower()]
+    records = [output.run_time_record(each) for each in found]
+    if args.json:
+        output.print_json(records)
+    elif not records:
+        print("No run times found matching query")
+    else:
+        rows = ([_rounded(*cell) for cell in record.items()] for record in records)
+        print(output.table(list(records[0]), rows))
+
+
+def _rounded(field: str, value: Any) -> str:
+    return output.text(field, round(value, 3) if isinstance(value, float) else value)
 
 
 # apps, batch jobs ------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.job import Job
 from balsam.model.retry import rules_of, rules_text
+from balsam.model.run_time import RunTime
 from balsam.model.wire import Attempt, Event, Placement, parts_of
 
 
@@ -81,6 +82,11 @@ def attempt_record(attempt: Attempt) -> dict[str, Any]:
     """
     placement = msgspec.to_builtins(parts_of(attempt.placement))
     return {**_record(attempt), "placement": placement, "signal": attempt.signal}
+
+
+def run_time_record(run_time: RunTime) -> dict[str, Any]:
+    """Return the JSON form of *run_time*: its fields, and `longest_seconds` (null: not known)."""
+    return {**msgspec.to_builtins(run_time), "longest_seconds": run_time.longest}
 
 
 def print_json(value: Any) -> None:

@@ -16,6 +16,7 @@ from balsam.model.graph import Kind
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.query import Query
+from balsam.model.run_time import RunTime
 from balsam.model.states import State
 from balsam.model.wire import (
     Attempt,
@@ -192,6 +193,9 @@ class Client(Protocol):
 
     def iterate_attempts(self, query: Query, page: int = 5000) -> Iterator[Attempt]:
         """Yield the attempts of the jobs that *query* (of jobs) selects, by job and number."""
+
+    def run_times(self) -> list[RunTime]:
+        """Return how long runs took, of those that ended well, by app and number of ranks."""
 
     def batch_jobs(self, query: Query) -> list[BatchJob]: ...
 

@@ -18,6 +18,7 @@ from balsam.model.graph import Kind
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.query import ALL, Filter, Query
+from balsam.model.run_time import RunTime
 from balsam.model.states import State
 from balsam.model.wire import (
     Attempt,
@@ -31,7 +32,7 @@ from balsam.model.wire import (
     Report,
     Topic,
 )
-from balsam.store import apps, events, graph, jobs, launchers, reports
+from balsam.store import apps, events, graph, jobs, launchers, reports, run_times
 from balsam.store.database import Connection
 from balsam.store.engine import Store
 from balsam.store.rows import JobReader
@@ -180,6 +181,9 @@ class LocalClient:
                 ids.clear()
         if ids:
             yield from self.attempts(ids)
+
+    def run_times(self) -> list[RunTime]:
+        return self._store.read(run_times.fetch)
 
     def batch_jobs(self, query: Query = ALL) -> list[BatchJob]:
         return self._store.read(lambda connection: events.fetch_batch_jobs(connection, query))

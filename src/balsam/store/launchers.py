@@ -161,7 +161,7 @@ def lease(
     return Lease(
         jobs=found,
         apps={app.name: app for app in map(read, chosen_apps)},
-        run_times=run_times.of_apps(connection, names) if names else [],
+        run_times=run_times.fetch(connection, names) if names else [],
         next_in=None if len(found) >= request.limit else _next_in(connection, request, now),
     )
 

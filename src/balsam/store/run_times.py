@@ -52,14 +52,14 @@ def learn(connection: Connection, seconds: Mapping[Key, Sequence[float]]) -> Non
         connection.execute(_JOIN, rows)
 
 
-def of_apps(connection: Connection, applications: Iterable[str]) -> list[RunTime]:
-    """Return what was learned of *applications*, by name and ranks."""
+def fetch(connection: Connection, applications: Iterable[str] | None = None) -> list[RunTime]:
+    """Return what was learned of *applications* (None: of all), by name and ranks."""
     table = run_times.c
-    statement = (
-        sa.select(table.application, table.ranks, table.count, table.mean_seconds, table.m2)
-        .where(table.application.in_(list(applications)))
-        .order_by(table.application, table.ranks)
-    )
+    statement = sa.select(
+        table.application, table.ranks, table.count, table.mean_seconds, table.m2
+    ).order_by(table.application, table.ranks)
+    if applications is not None:
+        statement = statement.where(table.application.in_(list(applications)))
     return [
         RunTime(
             application=application,
