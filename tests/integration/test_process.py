@@ -37,7 +37,7 @@ def directory(tmp_path: Path) -> str:
 
 def task(directory: str, *argv: str, **fields: Any) -> Task:
     given: dict[str, Any] = {"environ": {}, "output": "job.out"} | fields
-    return Task(id=next(numbers), class_id=1, argv=list(argv), cwd=directory, **given)
+    return Task(id=next(numbers), lane=1, argv=list(argv), cwd=directory, **given)
 
 
 def shell(directory: str, text: str, **fields: Any) -> Task:

@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
 
-import msgspec
 import pytest
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from balsam.launcher.invitation import Invitation, last_words_file, write_invitation
 from balsam.launcher.link import Links
 from balsam.launcher.messages import (
     Done,
@@ -28,30 +28,53 @@ from balsam.launcher.messages import (
     Run,
     Started,
     Stop,
+    Sweep,
     Task,
+    Warn,
+    Welcome,
+    last_words,
 )
-from balsam.launcher.worker import Invitation
-from balsam.model.resources import NodeResources
 from tests.integration.conftest import is_running, wait_until
 
-NODE = NodeResources(host="here", cores=2, threads=2, memory_mib=1000)
 numbers = count(1)
+
+
+def invitation(directory: Path, links: Links, **fields: Any) -> Invitation:
+    given: dict[str, Any] = {
+        "endpoints": links.endpoints,
+        "server_key": links.keys.server,
+        "public_key": links.keys.public,
+        "secret_key": links.keys.secret,
+        "hosts": ["here"],
+        "environ": dict(os.environb) | {b"MARK": b"m"},
+        "stream_prefix": str(directory / "stream"),
+        "words_prefix": str(directory),
+        "silence_seconds": 30.0,
+        "cores": 2,
+    }
+    return Invitation(**(given | fields))
 
 
 class Head:
     """Speaks to one worker and keeps what that says."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **fields: Any) -> None:
         self.directory = directory
-        self.links = Links(str(directory / "stream"), time.time)
+        self.links = Links(["localhost"])
         self.started: dict[int, Started] = {}
         self.ended: dict[int, Ended] = {}
         self.freed: list[int] = []
         self.returned: list[int] = []
         self.hello: list[tuple[str, Hello]] = []
+        file = directory / "invitation"
+        write_invitation(invitation(directory, self.links, **fields), file)
+        assert file.stat().st_mode & 0o777 == 0o600
+        command = [sys.executable, "-m", "balsam.launcher.worker", str(file), "here"]
         with (directory / "errors").open("wb") as errors:
-            self.process = self.links.start_worker(NODE, "here-1", {"MARK": "m"}, errors)
-        self.wait(lambda: self.hello)
+            self.process = Popen(command, stdin=DEVNULL, stderr=errors)
+        self.wait(lambda: self.hello and len(self.hello) == self.hello[0][1].spawners)
+        for name, _ in self.hello:
+            self.links.send(name, Welcome(time.time()))
 
     @property
     def name(self) -> str:
@@ -81,17 +104,23 @@ class Head:
         self.freed += done.freed
         self.returned += done.returned
 
-    def task(self, text: str, class_id: int = 1, **fields: Any) -> Task:
+    def task(self, text: str, lane: int = 1, **fields: Any) -> Task:
         number = next(numbers)
         return Task(
             id=number,
-            class_id=class_id,
+            lane=lane,
             argv=["/bin/sh", "-c", text],
             cwd=str(self.directory / "job"),
             environ={},
             output=f"{number}.out",
             **fields,
         )
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.links.broadcast(Stop())
+        self.process.wait(60)
+        self.links.close()
 
     def output(self, task: Task) -> str:
         file = Path(task.cwd, task.output)
@@ -102,17 +131,14 @@ class Head:
 def head(tmp_path: Path) -> Iterator[Head]:
     head = Head(tmp_path)
     yield head
-    if head.process.poll() is None:
-        head.send(Stop())
-    head.process.wait(30)
-    head.links.close()
+    head.close()
 
 
-def places(number: int, class_id: int = 1) -> list[Place]:
-    return [Place(next(numbers), class_id) for _ in range(number)]
+def places(number: int, lane: int = 1) -> list[Place]:
+    return [Place(next(numbers), lane) for _ in range(number)]
 
 
-def test_a_place_runs_the_tasks_of_its_class_one_after_the_other(head: Head) -> None:
+def test_a_place_runs_the_tasks_of_its_lane_one_after_the_other(head: Head) -> None:
     granted = places(2)
     tasks = [head.task("exit 3") for _ in range(10)]
     head.send(Run(granted, tasks))
@@ -125,7 +151,7 @@ def test_a_place_runs_the_tasks_of_its_class_one_after_the_other(head: Head) -> 
     assert max(running) <= 2
 
 
-def test_classes_do_not_take_each_other_s_places(head: Head) -> None:
+def test_lanes_do_not_take_each_other_s_places(head: Head) -> None:
     first, second = head.task("true", 1), head.task("true", 2)
     head.send(Run(places(1, 1), [first, second]))
     head.wait(lambda: head.freed)
@@ -160,6 +186,122 @@ def test_tasks_that_wait_are_recalled_and_those_that_run_go_on(head: Head) -> No
     Path(running.cwd, "go").touch()
     head.wait(lambda: head.freed)
     assert set(head.ended) == {running.id}
+
+
+def test_as_many_are_recalled_as_asked_for_of_one_lane_the_last_first(head: Head) -> None:
+    running = head.task("while [ ! -e go ]; do sleep 0.02; done")
+    waiting = [head.task("true") for _ in range(4)]
+    other = head.task("true", 2)
+    head.send(Run(places(1), [running, *waiting, other]))
+    head.wait(lambda: head.started)
+    head.send(Recall(1, 3))
+    head.wait(lambda: len(head.returned) == 3)
+    assert head.returned == [task.id for task in reversed(waiting[1:])]
+    Path(running.cwd, "go").touch()
+    head.wait(lambda: head.freed)
+    assert set(head.ended) == {running.id, waiting[0].id}
+
+
+def test_a_warning_is_a_signal_to_the_program(head: Head) -> None:
+    text = "trap 'echo warned; exit 3' USR1; echo ready; while :; do sleep 0.02; done"
+    task = head.task(text)
+    head.send(Run(places(1), [task]))
+    head.wait(lambda: "ready" in head.output(task))
+    head.send(Warn([task.id, 4711], signal.SIGUSR1))
+    head.wait(lambda: head.freed)
+    assert head.output(task).split()[-1] == "warned"
+    assert head.ended[task.id].exit_code == 3
+
+
+def test_a_task_says_which_place_it_has(head: Head) -> None:
+    granted, task = places(1), head.task("true")
+    head.send(Run(granted, [task]))
+    head.wait(lambda: head.freed)
+    assert head.started[task.id].place == granted[0].id
+
+
+def test_a_task_is_bound_to_the_cpus_of_its_place_and_no_other_is(head: Head) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    bound, free = head.task("grep Cpus_allowed_list /proc/self/status"), head.task("nproc", 2)
+    place = Place(next(numbers), 1, cpus=[cpu])
+    head.send(Run([place, *places(1, 2)], [bound, free]))
+    head.wait(lambda: len(head.freed) == 2)
+    assert head.output(bound).split()[-1] == str(cpu)
+    assert int(head.output(free)) == len(os.sched_getaffinity(0))
+
+
+def test_what_a_run_left_is_swept_by_its_variables(head: Head) -> None:
+    left = head.task(
+        "setsid sh -c 'echo $$; exec sleep 1000' > pid & until [ -s pid ]; do sleep 0.02; done;"
+        " cat pid; exit 1"
+    )
+    left.environ, mark = {"RUN": "7"}, {"MARK": "m", "RUN": "7"}
+    head.send(Run(places(1), [left]))
+    head.wait(lambda: head.freed)
+    pid = int(head.output(left).split()[0])
+    assert is_running(pid)
+    head.send(Sweep(mark | {"RUN": "8"}))
+    other = head.task("true")
+    head.send(Run(places(1), [other]))  # goes after the sweep
+    head.wait(lambda: other.id in head.ended)
+    assert is_running(pid)
+    head.send(Sweep(mark))
+    wait_until(lambda: not is_running(pid))
+
+
+def test_a_wide_node_has_several_spawners_that_end_together(tmp_path: Path) -> None:
+    head = Head(tmp_path, cores=64)
+    assert sorted(hello.spawner for _, hello in head.hello) == [0, 1]
+    assert {hello.node.cores for _, hello in head.hello} == {64}
+    tasks = [head.task("sleep 1000", lane) for lane in (1, 2)]
+    for (name, _), task in zip(head.hello, tasks, strict=True):
+        head.links.send(name, Run(places(1, task.lane), [task]))
+    head.wait(lambda: len(head.started) == 2)
+    pids = [started.pid for started in head.started.values()]
+    os.kill(head.hello[0][1].pid, signal.SIGKILL)  # no half a worker goes on
+    wait_until(lambda: head.process.poll() is not None)
+    assert head.process.returncode == -signal.SIGKILL or head.process.returncode > 0
+    assert not any(map(is_running, pids))
+    head.close()
+
+
+def test_a_worker_without_word_of_its_head_leaves_what_it_knows_and_ends(tmp_path: Path) -> None:
+    head = Head(tmp_path, silence_seconds=3.0)
+    done, running = head.task("exit 4"), head.task("sleep 1000", 2)
+    head.send(Run([*places(1), *places(1, 2)], [done, running]))  # and no beat
+    head.wait(lambda: running.id in head.started)
+    pid = head.started[running.id].pid
+    wait_until(lambda: head.process.poll() is not None)
+    assert not is_running(pid)
+    file = Path(last_words_file(str(tmp_path), "here", 0))
+    words = last_words.decode(file.read_bytes())
+    assert [w.number for w in words] == list(range(1, len(words) + 1))  # none was heard
+    assert [(e.task, e.exit_code) for w in words for e in w.ended] == [(done.id, 4)]
+    head.close()
+
+
+def test_what_the_head_has_heard_is_not_said_again(tmp_path: Path) -> None:
+    head = Head(tmp_path, silence_seconds=3.0)
+    done = head.task("true")
+    head.send(Run(places(1), [done]))
+    head.wait(lambda: head.freed)
+    head.links.beat()
+    wait_until(lambda: head.process.poll() is not None)
+    words = last_words.decode(Path(last_words_file(str(tmp_path), "here", 0)).read_bytes())
+    assert [e for w in words for e in w.ended] == []
+    head.close()
+
+
+def test_a_worker_whose_head_is_gone_ends_at_once(tmp_path: Path) -> None:
+    """The connection tells, long before the silence would."""
+    head = Head(tmp_path, silence_seconds=3600.0)
+    task = head.task("sleep 1000")
+    head.send(Run(places(1), [task]))
+    head.wait(lambda: head.started)
+    pid = head.started[task.id].pid
+    head.links.close()
+    wait_until(lambda: head.process.poll() is not None)
+    assert not is_running(pid)
 
 
 def test_killing_ends_what_runs_and_gives_back_what_waits(head: Head) -> None:
@@ -222,7 +364,7 @@ def test_only_who_has_the_launch_s_secret_is_let_in(head: Head) -> None:
         stranger.linger = 0
         if keys:
             stranger.curve_publickey, stranger.curve_secretkey = keys
-            stranger.curve_serverkey = head.links._public
+            stranger.curve_serverkey = head.links.keys.server.encode()
         monitor = stranger.get_monitor_socket()
         stranger.connect(endpoint)
         refused = (
@@ -253,27 +395,22 @@ def test_a_worker_whose_head_is_not_there_ends_when_its_starter_dies(tmp_path: P
     """The guardian sees the death of whoever started it."""
     public, _ = zmq.curve_keypair()
     mine = zmq.curve_keypair()
-    invitation = Invitation(
-        endpoint="tcp://127.0.0.1:9",
-        server_key=public.decode(),
-        public_key=mine[0].decode(),
-        secret_key=mine[1].decode(),
-        node=NODE,
-        stream_prefix=str(tmp_path / "stream"),
-        clock=0.0,
-    )
-    text = msgspec.json.encode(invitation)
+    links = Links(["localhost"])
+    file = tmp_path / "invitation"
+    fields = {
+        "endpoints": ["tcp://127.0.0.1:9"],
+        "server_key": public.decode(),
+        "public_key": mine[0].decode(),
+        "secret_key": mine[1].decode(),
+    }
+    write_invitation(invitation(tmp_path, links, **fields), file)
+    links.close()
     starter = (
         "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m',"
-        " 'balsam.launcher.worker'], stdin=subprocess.PIPE);"
-        " p.stdin.write(sys.stdin.buffer.read()); p.stdin.close(); print(p.pid, flush=True);"
-        " p.wait()"
+        f" 'balsam.launcher.worker', {str(file)!r}]); print(p.pid, flush=True); p.wait()"
     )
-    process = Popen([sys.executable, "-c", starter], stdin=PIPE, stdout=PIPE)
-    assert process.stdin is not None
+    process = Popen([sys.executable, "-c", starter], stdout=PIPE)
     assert process.stdout is not None
-    process.stdin.write(text)
-    process.stdin.close()
     guardian = int(process.stdout.readline())
     process.stdout.close()
     children = Path(f"/proc/{guardian}/task/{guardian}/children")

@@ -34,10 +34,11 @@ class WarnTasks(NamedTuple):
 
 
 class SweepJob(NamedTuple):
-    """Kill what is left on a node of a job that ran on several."""
+    """Kill what is left on a node of a run that MPI started."""
 
     spawner: str
     job: Job
+    attempt: int
 
 
 class RecallTasks(NamedTuple):

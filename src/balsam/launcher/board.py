@@ -96,7 +96,7 @@ class Board:
         for spawner in node.spawners:
             del self._spawners[spawner.name]
             for task in list(spawner.tasks):
-                others = self.partners(task)
+                others = [other for other in self.ranks_of(task) if other.node is not node]
                 held, was_hook = self.take_off(task)
                 (lost.hooks if was_hook else lost.runs).append(held)
                 lost.torn.extend((other, held) for other in others)
@@ -113,10 +113,10 @@ class Board:
             job_class.spawners.difference_update(node.spawners)
         return lost
 
-    def partners(self, task: int) -> list[Spawner]:
-        """Return where, beside the start command's node, a parallel job has processes."""
+    def ranks_of(self, task: int) -> list[Spawner]:
+        """Return where a parallel job has processes, one spawner a node; [] for a serial one."""
         grant = self.grants.get(-self._task[task][1])
-        return [node.spawners[0] for node, _ in grant.parts[1:]] if grant else []
+        return [node.spawners[0] for node, _ in grant.parts] if grant else []
 
     def run_of(self, task: int) -> Held | None:
         """Return the job whose run *task* is; None when it is a hook, or not known."""

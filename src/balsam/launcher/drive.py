@@ -219,9 +219,10 @@ class Driver:
                 self._workers.send(spawner, Warn(task_ids, number))
             case actions.RecallTasks(spawner, lane, most):
                 self._workers.send(spawner, Recall(lane, most))
-            case actions.SweepJob(spawner, job):
-                marks = launcher_marks(self._client.path, self._id)
-                self._workers.send(spawner, Sweep(marks | {"BALSAM_JOB_ID": job.job_id}))
+            case actions.SweepJob(spawner, job, attempt):
+                of_run = {"BALSAM_JOB_ID": job.job_id, "BALSAM_ATTEMPT": str(attempt)}
+                marks = launcher_marks(self._client.path, self._id) | of_run
+                self._workers.send(spawner, Sweep(marks))
             case actions.LeaseJobs(request):
                 self._clerk.ask(lambda: self._client.lease(self._id, request), self._leased)
             case actions.StageFiles(job, inward):
@@ -291,6 +292,7 @@ class Driver:
         """Journal what happened at once; tell the database in batches."""
         self._gather(now)
         self._planner.unconfirmed = self._pending_since is not None or self._reporting
+        self._planner.awaits_nodes = self._workers.are_starting
         if self._pending_since is None or self._reporting:
             return
         due = (

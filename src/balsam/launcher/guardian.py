@@ -2,7 +2,8 @@
 
 However the worker ends, also by SIGKILL, what its jobs started becomes the guardian's own
 (it is their sub-reaper) and is killed. When whoever started the guardian dies, the kernel
-tells it, and it ends the worker first.
+tells it, and it ends the worker first. When the guardian itself is killed, the kernel tells the
+worker (SIGHUP), which is to end what it runs and then itself.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _start(work: Callable[[int], int], number: int, guardian: int) -> int:
     worker = os.fork()
     if worker:
         return worker
-    _die_with(guardian, signal.SIGKILL)
+    _die_with(guardian, signal.SIGHUP)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that it sees the end of what its jobs orphan
     code = 1
     try:

@@ -63,6 +63,7 @@ class Planner:
         self.labels: dict[int, str] = {}  #: how the log calls the jobs in hand
         self.stopping = ""  #: why no more is started
         self.unconfirmed = False  #: the database has not yet heard all that was taken
+        self.awaits_nodes = False  #: not all nodes have been there, and some may come yet
         self.started_count = self.ended_count = 0
         self._board = Board(builder, options.hooks, self._reject)
         self._blame = Blame(options.node_failure_limit)
@@ -107,7 +108,7 @@ class Planner:
         self._nodes_changed()
         suspects = careers.suspects(lost.runs + [held for _, held in lost.cut])
         for spawner, held in lost.torn:
-            self._actions.append(actions.SweepJob(spawner.name, held.job))
+            self._actions.append(actions.SweepJob(spawner.name, held.job, held.job.attempt))
         for spawner, held in lost.cut:
             held.loss = Loss(node.host, now, message, held.job.id in suspects)
             assert held.task is not None
@@ -356,7 +357,7 @@ class Planner:
                 self._actions.append(actions.WarnTasks(spawner.name, [warned.task], warned.signal))
 
     def _task_ended(self, node: Node, ended: Ended, now: float) -> None:
-        job_class, partners = self._board.class_of(ended.task), self._board.partners(ended.task)
+        job_class, ranks = self._board.class_of(ended.task), self._board.ranks_of(ended.task)
         held, was_hook = self._board.take_off(ended.task)
         if was_hook:
             if held.killed or (held.timed_out and ended.exit_code):
@@ -369,9 +370,9 @@ class Planner:
             else:
                 self._tell(held, [held.move(State.FAILED, ended.time, ended.message)])
         else:
-            if ended.exit_code:
-                for partner in partners:
-                    self._actions.append(actions.SweepJob(partner.name, held.job))
+            if ended.exit_code:  # its ranks may not know, or ignore it
+                for spawner in ranks:
+                    self._actions.append(actions.SweepJob(spawner.name, held.job, held.job.attempt))
             self._run_ended(held, node, job_class, ended)
         self._go_on(held, now)
 
@@ -399,7 +400,8 @@ class Planner:
     # the end -----------------------------------------------------------------------
     def _finish(self, now: float) -> None:
         """End when there is nothing left to do, or when all has stopped."""
-        if self.held or self.has_report or self.unconfirmed or self._awaits_retry:
+        awaits_more = (self.awaits_nodes and not self.stopping) or self._awaits_retry
+        if self.held or self.has_report or self.unconfirmed or awaits_more:
             self._idle_since = None
         elif self._finished or self._leasing.is_asked or not (self._board.nodes or self.stopping):
             return

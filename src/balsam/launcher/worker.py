@@ -1,7 +1,9 @@
 """The launcher's process on one node: starts that node's processes.
 
-Run as ``python -m balsam.launcher.worker FILE [HOST]``: the file has an `Invitation`, HOST is
-the node's name in the allocation. It imports little: a thousand nodes do so at the same time.
+Run as ``python -m balsam.launcher.worker FILE [HOST [watch-input]]``: the file has an
+`Invitation`, HOST is the node's name in the allocation; with ``watch-input`` the end of its
+standard input is the end of its head, too. It imports little: a thousand nodes do so at the
+same time.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections import deque
 
 import zmq
 
-from balsam.launcher.guardian import guard
+from balsam.launcher import guardian
 from balsam.launcher.invitation import Invitation, read_invitation
 from balsam.launcher.leftovers import kill_marked
 from balsam.launcher.messages import (
@@ -43,6 +45,8 @@ from balsam.model.resources import NodeResources
 BEAT_SECONDS = 2.0
 #: Seconds that a worker takes at most to kill what it runs, when it has lost its head.
 KILL_SECONDS = 5.0
+#: Argument that says so: ends the worker when its standard input does.
+WATCH_INPUT = "watch-input"
 #: Longest time that news waits for more news, so that they travel together.
 GATHER_SECONDS, GATHER_COUNT = 0.01, 100
 
@@ -79,11 +83,14 @@ class Worker:
         spawner: int,
         processes: Processes,
         clock: HeadClock,
+        *,
+        watches_input: bool = False,
     ) -> None:
         self._invitation = invitation
         self._node = node
         self._spawner = spawner
         self._clock = clock
+        self._watches_input = watches_input
         self._processes = processes
         self._queues: dict[int, deque[Task]] = {}
         self._idle: dict[int, list[Place]] = {}
@@ -91,6 +98,7 @@ class Worker:
         self._news_since: float | None = None
         self._number = 0  # of the last message
         self._unheard: deque[Done] = deque()  # sent, and not yet known to have been heard
+        self._guardian = os.getppid()
         self._stopping = False
         self._said_hello = 0.0
         self._last_heard = self._last_said = time.monotonic()
@@ -99,7 +107,6 @@ class Worker:
         self._socket.curve_serverkey = invitation.server_key.encode()
         self._socket.curve_publickey = invitation.public_key.encode()
         self._socket.curve_secretkey = invitation.secret_key.encode()
-        self._socket.linger = 500
         self._socket.sndhwm = self._socket.rcvhwm = 0
         self._gone = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._socket.connect(invitation.endpoint())
@@ -107,7 +114,8 @@ class Worker:
         os.set_blocking(self._wakeup, False)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # the wake-up is all
+        for number in (signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # the wake-up is all
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all of us, the head acts on it
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the head decides
 
@@ -122,6 +130,9 @@ class Worker:
         arrivals, ends = int(self._socket.get(zmq.FD)), int(self._gone.get(zmq.FD))
         poller.register(arrivals, select.POLLIN)
         poller.register(ends, select.POLLIN)
+        self._gone.poll(0)  # a socket tells only those that have looked
+        if self._watches_input:
+            poller.register(0, select.POLLIN)
         self._receive()
         while not self._stopping:
             ready = [descriptor for descriptor, _ in poller.poll(self._timeout_ms())]
@@ -137,11 +148,22 @@ class Worker:
             if self._stopping:
                 break
             silent = time.monotonic() - self._last_heard > self._invitation.silence_seconds
-            if silent or (ends in ready and self._gone.poll(0)):
+            if silent or 0 in ready or (ends in ready and self._gone.poll(0)):
+                self._reap_only()
                 self._leave_last_words()
-                self._end(tell=False)
+                self._kill_all()
+                self._close(linger=0)
                 return 1
-        self._end(tell=True)
+            if os.getppid() != self._guardian:
+                self._reap_only()
+                news, self._news = self._news, Done([], [], [], [])
+                self._kill_all()  # what ends by this is lost: nobody asked for it
+                guardian.kill_descendants()
+                self._news = news
+                self._say_last()
+                return 1
+        self._kill_all()
+        self._say_last()
         return 0
 
     def _timeout_ms(self) -> int:
@@ -275,7 +297,6 @@ class Worker:
 
         What has ended by now need not run again, though the head cannot be told.
         """
-        self._reap_only()
         self._number += 1
         self._news.number = self._number
         words = encoder.encode([*self._unheard, self._news])
@@ -291,7 +312,7 @@ class Worker:
         for ended, _ in self._processes.reap():
             self._news.ended.append(ended)
 
-    def _end(self, *, tell: bool) -> None:
+    def _kill_all(self) -> None:
         """Kill what runs, at once: whoever wanted grace has asked for it before."""
         self._processes.kill_all(0.0)
         deadline = time.monotonic() + KILL_SECONDS
@@ -299,15 +320,18 @@ class Worker:
             self._reap_only()
             if select.select([self._wakeup], [], [], 0.05)[0]:
                 os.read(self._wakeup, 4096)
-        if tell:
-            self._news.last = True
-            self._send()
-        else:
-            self._socket.linger = 0
+
+    def _say_last(self) -> None:
+        self._news.last = True
+        self._send()
+        self._close(linger=500)
+
+    def _close(self, linger: int) -> None:
+        """Close the link, for at most *linger* milliseconds after what is still to be sent."""
         self._socket.disable_monitor()
         self._gone.close(linger=0)
-        self._socket.close()
-        self._context.term()  # which waits until it is sent, for as long as the socket lingers
+        self._socket.close(linger=linger)
+        self._context.term()
 
 
 def main() -> int:
@@ -321,9 +345,12 @@ def main() -> int:
     def work(spawner: int) -> int:
         clock = HeadClock()
         processes = Processes(f"{invitation.stream_prefix}/{node.host}-{spawner}", clock.now)
-        return Worker(invitation, node, spawner, processes, clock).run()
+        watches_input = WATCH_INPUT in sys.argv[3:]
+        return Worker(
+            invitation, node, spawner, processes, clock, watches_input=watches_input
+        ).run()
 
-    return guard(work, invitation.spawners_on(node))
+    return guardian.guard(work, invitation.spawners_on(node))
 
 
 if __name__ == "__main__":

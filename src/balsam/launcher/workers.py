@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from subprocess import DEVNULL, Popen
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,7 +25,7 @@ from balsam.launcher.leftovers import kill_marked
 from balsam.launcher.link import Links
 from balsam.launcher.messages import Done, Hello, Stop, Sweep, ToWorker, Welcome
 from balsam.launcher.starters import Starter
-from balsam.launcher.worker import BEAT_SECONDS, KILL_SECONDS
+from balsam.launcher.worker import BEAT_SECONDS, KILL_SECONDS, WATCH_INPUT
 from balsam.model.resources import NodeResources
 
 #: How often a node's worker may end, soon after it began, before the node is given up.
@@ -90,7 +90,7 @@ class _Post:
         self.command: _Command | None = None
         self.is_here = False  #: started as a process of this machine
         self.spawners: dict[str, int] = {}  #: its links, and their numbers on the node
-        self.said_last = False  #: nothing more will come from it
+        self.silent: set[str] = set()  #: links that have said their last
         self.joined_at: float | None = None
         self.starts = 0  #: since it last stayed
         self.start_at: float | None = 0.0  #: when to start it; None: it was started, or given up
@@ -148,6 +148,14 @@ class Workers:
         return sum(post.joined_at is not None for post in self._posts.values())
 
     @property
+    def are_starting(self) -> bool:
+        """Whether workers are on their way that were not there yet, and have not failed."""
+        return any(
+            post.starts < 2 and not post.is_again and post.joined_at is None and not post.given_up
+            for post in self._posts.values()
+        )
+
+    @property
     def all_given_up(self) -> bool:
         return all(post.given_up for post in self._posts.values())
 
@@ -162,23 +170,26 @@ class Workers:
     # starting ---------------------------------------------------------------------------
     def _start(self, hosts: list[str]) -> None:
         command = [sys.executable, "-X", "utf8", "-m", "balsam.launcher.worker", str(self._file)]
+        # The far end sees the end of ours by its standard input.
+        mode = [WATCH_INPUT] if self._starter.name == "ssh" else []
         if self._starter.one_command:
             lines = self._starter.words(hosts, command, self._ssh)
         else:
             lines = [
                 line
                 for host in hosts
-                for line in self._starter.words((host,), [*command, host], self._ssh)
+                for line in self._starter.words((host,), [*command, host, *mode], self._ssh)
             ]
         for names, argv in lines:
             # What it takes from its environment: the invitation has the rest.
-            process = Popen(argv, stdin=DEVNULL, stdout=self._errors, stderr=self._errors)
+            source = PIPE if mode else DEVNULL
+            process = Popen(argv, stdin=source, stdout=self._errors, stderr=self._errors)
             started = _Command(names, process, local=argv[: len(command)] == command)
             self._commands.append(started)
             self.poller.register(started.end, zmq.POLLIN)
             for name in names:
                 post = self._posts[name]
-                post.command, post.start_at, post.said_last = started, None, False
+                post.command, post.start_at = started, None
                 post.is_here = started.local
                 post.starts += 1
                 for words in self._directory.glob(f"{name}-*.words"):
@@ -196,7 +207,9 @@ class Workers:
             if isinstance(message, Hello):
                 yield from self._take_hello(name, message)
             elif name in self._post_of:
-                self._post_of[name].said_last |= message.last
+                if message.last:
+                    self._post_of[name].silent.add(name)
+                    self._look_at = 0.0
                 yield News(name, message)
 
     def _take_hello(self, name: str, hello: Hello) -> Iterable[Happening]:
@@ -225,7 +238,9 @@ class Workers:
         if now >= self._look_at:
             self._look_at = now + BEAT_SECONDS
             for post in self._posts.values():
-                if post.joined_at is not None and self._is_silent(post, now):
+                if post.silent:  # unasked
+                    yield from self._lose(post, f"the worker on {post.host} ended", surely=True)
+                elif post.joined_at is not None and self._is_silent(post, now):
                     yield from self._lose(post, f"nothing was heard of {post.host}", surely=False)
                 elif post.joined_at is not None and now - post.joined_at > LASTING_SECONDS:
                     post.starts = 0
@@ -264,7 +279,7 @@ class Workers:
     def _lose(self, post: _Post, message: str, *, surely: bool) -> Iterable[Happening]:
         """Take the loss of a node's worker, after what it could still say."""
         deadline = time.monotonic() + (LOST_NEWS_SECONDS if surely else 0.0)
-        while not post.said_last and (left := deadline - time.monotonic()) > 0:
+        while len(post.silent) < len(post.spawners) and (left := deadline - time.monotonic()) > 0:
             self._links.socket.poll(int(1000 * left) + 1)
             yield from self.hear()
         yield from self._last_words(post)
@@ -299,7 +314,7 @@ class Workers:
             self._links.send(name, Stop())
             self._links.forget(name)
             del self._post_of[name]
-        post.spawners = {}
+        post.spawners, post.silent = {}, set()
 
     def _give_up(self, post: _Post, message: str) -> Iterable[Happening]:
         post.given_up, post.start_at = message, None
@@ -335,4 +350,4 @@ class Workers:
 
     def _awaits_last_news(self) -> bool:
         """Tell whether a worker that ended as it was told has yet to be heard."""
-        return any(p.joined_at is not None and not p.said_last for p in self._posts.values())
+        return any(len(post.silent) < len(post.spawners) for post in self._posts.values())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from balsam.errors import CannotStart
+from balsam.launcher.placement import Spot
 from balsam.launcher.tasks import TaskBuilder
 from balsam.lifecycle.environ import launcher_environ
 from balsam.model.app import App
@@ -21,8 +22,8 @@ SITE = Path("/site")
 
 
 def builder(*, stream: bool = False, hook_seconds: float = 0.0) -> TaskBuilder:
-    def mpi(job: Job, argv: list[str], environ: dict[str, str]) -> list[str]:
-        return ["mpiexec", "-n", str(job.num_nodes * job.ranks_per_node), *argv]
+    def mpi(job: Job, argv: list[str], environ: dict[str, str], spot: Spot) -> list[str]:
+        return ["mpiexec", "-hosts", ",".join(spot.hosts), *argv]
 
     return TaskBuilder(SITE, IDENTITY, stream=stream, mpi=mpi, hook_seconds=hook_seconds)
 
@@ -53,8 +54,9 @@ def test_a_parameter_never_becomes_syntax() -> None:
 
 @pytest.mark.parametrize("fields", [{"ranks_per_node": 2}, {"num_nodes": 2}])
 def test_several_ranks_are_started_by_mpi(fields: dict[str, int]) -> None:
-    task = builder().run(1, 1, job(**fields), app(), 1)
-    assert task.argv == ["mpiexec", "-n", "2", "prog", "-x"]
+    spot = Spot(hosts=("h1", "h2"), cpus=(), environ={})
+    task = builder().run(1, -1, job(**fields), app(), 1, spot)
+    assert task.argv == ["mpiexec", "-hosts", "h1,h2", "prog", "-x"]
 
 
 def test_what_cannot_be_made_is_told() -> None:
