@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from balsam.model.query import Query
 from balsam.model.states import State
-from tests.integration.conftest import Campaign, Run, Start, is_running, wait_until
+from tests.integration.conftest import Campaign, Launcher, Run, Start, is_running, wait_until
 from tests.mpis import NAMES, Mpi, Mpis
 
 S = State
@@ -38,7 +39,7 @@ own = {
     "pid": os.getpid(),
     "cpus": sorted(os.sched_getaffinity(0)),
     "cwd": os.getcwd(),
-    "environ": dict(os.environ),
+    "environ": {k: v for k, v in os.environ.items() if k.startswith(("BALSAM_", "OMP_", "OWN"))},
 }
 if "ignore" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -85,7 +86,7 @@ def told(campaign: Campaign, job: int) -> list[dict[str, Any]]:
 def test_ranks_see_each_other_and_the_job_s_environment(
     mpi: Mpi, ranks: str, campaign: Campaign, run: Run
 ) -> None:
-    own = {"OWN": 'a "b"  c=d', "EMPTY": "", "NOT_ASCII": "äß"}
+    own = {"OWN": 'a "b"  c=d', "OWN_EMPTY": "", "OWN_WORD": "äß"}
     job = campaign.job(
         ranks,
         ranks_per_node=2,
@@ -134,47 +135,57 @@ def test_two_jobs_run_at_the_same_time_and_do_not_share_cores(
     assert free or not set().union(*one) & set().union(*other)
 
 
+@pytest.fixture
+def holder(campaign: Campaign, tmp_path: Path) -> Iterator[int]:
+    """A job beside the others: as long as it runs, it is not the launcher's end that ends them."""
+    end = tmp_path / "end"
+    campaign.app("holder", f"while [ ! -e {end} ]; do sleep 0.05; done\n")
+    yield campaign.job("holder", "holder", node_packing_count=4)
+    end.touch()
+
+
+def start_ranks(
+    campaign: Campaign, launcher: Launcher, holder: int, job: int
+) -> tuple[list[int], list[int]]:
+    """Return the processes of *job*, once all ranks are there: its ranks, and those above them."""
+    campaign.wait_for(holder, S.RUNNING)
+    campaign.wait_for(job, S.RUNNING)
+    campaign.wait_for_output(job, "}]\n")
+    pids = [rank["pid"] for rank in told(campaign, job)]
+    family = above(pids, launcher.worker().pid)
+    assert all(map(is_running, family))
+    return pids, family
+
+
 @pytest.mark.parametrize("manner", ["stay", "ignore stay"])
 def test_a_killed_job_leaves_no_process(
-    mpi: Mpi, ranks: str, manner: str, campaign: Campaign, start: Start, tmp_path: Path
+    mpi: Mpi, ranks: str, manner: str, campaign: Campaign, holder: int, start: Start
 ) -> None:
     settings = campaign.site / "balsam.toml"
     settings.write_text(f"[launcher]\ngrace_seconds = 1\n{settings.read_text()}")
-    end = tmp_path / "end"
-    campaign.app("holder", f"while [ ! -e {end} ]; do sleep 0.05; done\n")
-    # While it runs, the launcher does not end, and it is not its end that ends the ranks.
-    holder = campaign.job("holder", "holder", node_packing_count=4)
     job = campaign.job(
         ranks, args=manner, ranks_per_node=2, node_packing_count=2, environ=mpi.environ
     )
-    launcher = start()
-    campaign.wait_for(job, S.RUNNING)
-    campaign.wait_for_output(job, "}]\n")
-    pids = [rank["pid"] for rank in told(campaign, job)]
-    family = above(pids, launcher.worker().pid)
-    assert all(map(is_running, pids))
+    _, family = start_ranks(campaign, start(), holder, job)
     campaign.client.kill_jobs(Query().where(id=job))
     wait_until(lambda: not any(map(is_running, family)), lambda: campaign.tell(job))
-    assert campaign.state(holder) == S.RUNNING
-    end.touch()
-    launcher.wait()
     assert campaign.state(job) == S.USER_KILLED
-    assert campaign.state(holder) == S.JOB_FINISHED
+    assert campaign.state(holder) == S.RUNNING
 
 
-def test_ranks_whose_start_command_dies_end_with_the_launcher(
-    mpi: Mpi, ranks: str, campaign: Campaign, start: Start
+def test_ranks_whose_start_command_dies_are_ended(
+    mpi: Mpi, ranks: str, campaign: Campaign, holder: int, start: Start
 ) -> None:
-    job = campaign.job(ranks, args="ignore stay", ranks_per_node=2, environ=mpi.environ)
-    launcher = start()
-    campaign.wait_for(job, S.RUNNING)
-    campaign.wait_for_output(job, "}]\n")
-    pids = [rank["pid"] for rank in told(campaign, job)]
-    family = above(pids, launcher.worker().pid)
-    psutil.Process(family[0]).kill()
-    launcher.wait()
-    assert campaign.state(job) == S.FAILED
-    assert not any(map(is_running, family))
+    job = campaign.job(
+        ranks, args="ignore stay", ranks_per_node=2, node_packing_count=2, environ=mpi.environ
+    )
+    pids, family = start_ranks(campaign, start(), holder, job)
+    start_command = family[0]
+    assert start_command not in pids
+    psutil.Process(start_command).kill()
+    wait_until(lambda: not any(map(is_running, family)), lambda: campaign.tell(job))
+    campaign.wait_for(job, S.FAILED)
+    assert campaign.state(holder) == S.RUNNING
 
 
 def above(pids: list[int], worker: int) -> list[int]:
