@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_the_time_limit_ends_what_runs(campaign: Campaign, run: Run) -> None:
     assert campaign.path(once) == "PREPROCESSED RUNNING RUN_TIMEOUT FAILED"
     assert campaign.get(once).retries == 0
     assert campaign.path(long) == "PREPROCESSED"
-    assert "1 jobs need more than this launcher has" in said
+    assert "1 jobs need more time than was left" in said
 
 
 def test_a_job_that_saves_itself_in_its_time_of_grace_is_done(
@@ -148,3 +149,16 @@ def test_a_directory_that_was_removed_is_made_again(campaign: Campaign, run: Run
     assert campaign.state(job) == S.JOB_FINISHED
     assert Path(campaign.get(job).workdir).is_dir()
     assert campaign.output(job) == "here\n"
+
+
+def test_the_launcher_ends_before_its_allocation(campaign: Campaign, run: Run) -> None:
+    """Slurm tells its jobs when that is; what the user says goes before it."""
+    campaign.app("patient", PATIENT)
+    job = campaign.job("patient")
+    said = run(env={"SLURM_JOB_END_TIME": str(int(time.time()) + 10)})
+    assert "the launcher's time is over" in said
+    check_restarted(campaign, job, "the launcher's time is over")
+    assert "nothing left to do" in run(
+        "--time-limit-minutes", 5, env={"SLURM_JOB_END_TIME": str(int(time.time()) + 3)}
+    )
+    assert campaign.state(job) == S.JOB_FINISHED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from argparse import Namespace
 
 from balsam.cli.context import open_site
@@ -12,7 +13,7 @@ from balsam.errors import InvalidInput
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "launcher",
-        help="run jobs on this machine",
+        help="run jobs on the nodes of this allocation, or on this machine",
         description="Run the pilot: lease jobs of the site and run them as resources allow.",
         epilog="example: balsam launcher --consume-all --time-limit-minutes 60",
     )
@@ -26,15 +27,29 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         help="serial: only jobs of one rank; auto and mpi: all (default auto)",
     )
     parser.add_argument(
-        "--time-limit-minutes", type=float, default=0.0, metavar="T", help="end after T minutes"
+        "--time-limit-minutes",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="end after T minutes (0: with the allocation, when its environment tells)",
     )
-    parser.add_argument("--gpus-per-node", type=int, metavar="N", help="assume N GPUs")
     parser.add_argument(
-        "--num-nodes", "--limit-nodes", type=int, default=1, metavar="N", help="nodes to use (1)"
+        "--nodes",
+        default="",
+        metavar="LIST",
+        help="hosts, as n1,n2 or n[1-8], or a file of hosts (default: those of the allocation)",
     )
     parser.add_argument(
-        "--offset-nodes", type=int, default=0, metavar="N", help="nodes to leave out first (0)"
+        *("--limit-nodes", "--num-nodes"),
+        type=int,
+        default=0,
+        metavar="N",
+        help="use N of the nodes (0: all)",
     )
+    parser.add_argument(
+        "--offset-nodes", type=int, default=0, metavar="N", help="leave out the first N nodes (0)"
+    )
+    parser.add_argument("--gpus-per-node", type=int, metavar="N", help="assume N GPUs on each node")
     parser.add_argument(
         "--num-transition-threads", type=int, metavar="N", help="accepted; hooks run as jobs do"
     )
@@ -59,20 +74,19 @@ def run(args: Namespace) -> int:
     from balsam.config import user_name
     from balsam.launcher.start import LauncherRequest, run_launcher
 
-    if args.time_limit_minutes < 0:
-        raise InvalidInput(f"--time-limit-minutes is {args.time_limit_minutes}; give 0 or more")
-    if args.gpus_per_node is not None and args.gpus_per_node < 0:
-        raise InvalidInput(f"--gpus-per-node is {args.gpus_per_node}; give 0 or more")
-    if args.num_nodes != 1:
-        raise InvalidInput(f"--num-nodes is {args.num_nodes}; this launcher runs on one node")
-    if args.offset_nodes != 0:
-        raise InvalidInput(f"--offset-nodes is {args.offset_nodes}; this launcher runs on one node")
+    for option in ("time_limit_minutes", "gpus_per_node", "limit_nodes", "offset_nodes"):
+        value = getattr(args, option)
+        if value is not None and not 0 <= value < math.inf:
+            raise InvalidInput(f"--{option.replace('_', '-')} is {value}; give 0 or more")
     owner = args.owner or user_name()
     request = LauncherRequest(
         workflow_filter=args.wf_filter or "",
         owner="" if owner == "any" else owner,
         job_mode=args.job_mode,
         time_limit_minutes=args.time_limit_minutes,
+        nodes=args.nodes,
+        limit_nodes=args.limit_nodes,
+        offset_nodes=args.offset_nodes,
         gpus_per_node=args.gpus_per_node,
         persistent=args.persistent,
         idle_seconds=args.idle_seconds,

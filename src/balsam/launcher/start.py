@@ -6,6 +6,7 @@ import gc
 import os
 import shlex
 import sys
+import time
 from functools import cache
 
 import msgspec
@@ -27,6 +28,7 @@ from balsam.mpi.commands import MpiCommand, command_line
 from balsam.mpi.find import check_name, find
 from balsam.mpi.start import Start
 from balsam.nodes.hardware import this_node
+from balsam.nodes.walltime import end_of_allocation
 
 
 class LauncherRequest(msgspec.Struct, kw_only=True):
@@ -35,7 +37,7 @@ class LauncherRequest(msgspec.Struct, kw_only=True):
     workflow_filter: str = ""
     owner: str = ""  #: '' for the jobs of any user
     job_mode: str = "auto"  #: auto and mpi: all jobs; serial: only those of one rank
-    time_limit_minutes: float = 0.0  #: 0: none
+    time_limit_minutes: float = 0.0  #: 0: to the end of the allocation, if that is known
     nodes: str = ""  #: hosts, or a file with hosts; '' for those of the allocation
     limit_nodes: int = 0  #: use so many of them; 0: all
     offset_nodes: int = 0  #: without the first ones
@@ -94,6 +96,14 @@ def mpi_start(settings: Settings, team: Team, forward: dict[str, str]) -> MpiSta
     return start
 
 
+def _seconds(request: LauncherRequest, now: float) -> float | None:
+    """Return how long the launcher has; None: nobody knows. *now* is this machine's time."""
+    if request.time_limit_minutes:
+        return request.time_limit_minutes * 60
+    end = end_of_allocation(os.environ, now)
+    return None if end is None else end - now
+
+
 def run_launcher(client: Client, request: LauncherRequest) -> str:
     """Run a launcher on its nodes until it ends; return why it ended.
 
@@ -136,7 +146,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    seconds = request.time_limit_minutes * 60
+    seconds = _seconds(request, time.time())
     options = Options(
         launcher_id=launcher_id,
         site=str(client.path),
