@@ -146,7 +146,8 @@ def test_daemons_are_started_by_ssh_where_no_batch_system_does(tmp_path: Path) -
     ]
     for name in ("mpich", "openmpi"):
         line = command_line(TABLE[name], "mpi", start(), ["prog"])
-        assert line[:2] == ["/usr/bin/env", "SLURM_OVERLAP=1"]
+        assert line[:5] == ["/usr/bin/env", "-u", "SLURM_MEM_PER_CPU", "-u", "SLURM_MEM_PER_GPU"]
+        assert line[5:7] == ["SLURM_MEM_PER_NODE=0", "SLURM_OVERLAP=1"]
         assert "ssh" not in " ".join(line)
 
 

@@ -29,8 +29,8 @@ class MpiCommand(NamedTuple):
     programs: tuple[str, ...]  #: the first of these in PATH that belongs to it is used
     words: Callable[[Start], list[str]]
     local_rank: str  #: in a rank: its number on its node, as arithmetic of the shell
-    #: Variables for the start command itself.
-    environ: Callable[[Start], Mapping[str, str]] = lambda start: {}
+    #: Variables for the start command itself; None: without it.
+    environ: Callable[[Start], Mapping[str, str | None]] = lambda start: {}
     binds: bool = True  #: it can bind each rank to CPUs that we name
     #: It gives ranks the GPUs it chooses itself, unless they are set anew in each rank.
     resets_devices: bool = False
@@ -49,18 +49,24 @@ def _openmpi(start: Start) -> list[str]:
     return words
 
 
-def _openmpi_environ(start: Start) -> dict[str, str]:
+def _openmpi_environ(start: Start) -> Mapping[str, str | None]:
     """Return what Open MPI 4 and 5 each take of it: they have other options for their daemons."""
     if len(start.hosts) < 2:
         return {}
     if start.in_allocation:
-        return _SRUN_ENVIRON
+        # Hosts in our order: Open MPI 4 confuses them when it runs on another than Slurm's first.
+        return {**_SRUN_ENVIRON, "OMPI_MCA_ras": "^slurm"}
     agent = shlex.join(start.ssh)
     return {"OMPI_MCA_plm_rsh_agent": agent, "PRTE_MCA_plm_ssh_agent": agent}
 
 
 #: For MPIs that start their daemons by srun: beside other steps, with all that the job has.
-_SRUN_ENVIRON = {"SLURM_OVERLAP": "1", "SLURM_MEM_PER_NODE": "0"}
+_SRUN_ENVIRON: dict[str, str | None] = {
+    "SLURM_MEM_PER_CPU": None,
+    "SLURM_MEM_PER_GPU": None,
+    "SLURM_MEM_PER_NODE": "0",
+    "SLURM_OVERLAP": "1",
+}
 
 
 def _hydra(start: Start) -> list[str]:
@@ -74,7 +80,7 @@ def _hydra(start: Start) -> list[str]:
     return words
 
 
-def _hydra_environ(start: Start) -> dict[str, str]:
+def _hydra_environ(start: Start) -> Mapping[str, str | None]:
     if len(start.hosts) < 2:
         return {}
     if start.in_allocation:
@@ -193,7 +199,9 @@ def command_line(command: MpiCommand, program: str, start: Start, argv: list[str
     InvalidInput
         Its flags cannot be split into words.
     """
-    given = [f"{name}={value}" for name, value in command.environ(start).items()]
+    given: list[str] = []
+    for name, value in command.environ(start).items():
+        given += ["-u", name] if value is None else [f"{name}={value}"]
     each: list[str] = []
     if command.name != "jsrun":
         local_rank = command.local_rank.format(ranks_per_node=start.ranks_per_node)

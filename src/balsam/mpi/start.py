@@ -23,7 +23,8 @@ class Start(NamedTuple):
     threads_per_core: int = 1
     cpu_affinity: str = ""  #: a word of `balsam.model.affinity`
     gpus_per_rank: float = 0.0
-    hosts: tuple[str, ...] = ()  #: where to, in order; (): this node only
+    #: Where to, in order, and first the one where the start command itself runs; (): only there.
+    hosts: tuple[str, ...] = ()
     cpus: Sequence[int] = ()  #: granted on each node, in order; (): ranks are not bound
     ssh: tuple[str, ...] = ("ssh",)  #: with its options, for those that start daemons by it
     in_allocation: bool = False  #: of a batch system, which the start command may know itself
