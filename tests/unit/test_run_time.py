@@ -63,3 +63,18 @@ def test_the_margin(count: int, mean: float, deviation: float, longest: float | 
     learned = run_time(count, mean, deviation)
     assert learned.expected == mean
     assert learned.longest == (None if longest is None else pytest.approx(longest))
+
+
+@pytest.mark.parametrize(
+    ("count", "whole", "needed"),
+    [
+        (2, 1000.0, 0.0),
+        (9, 1000.0, 250.0),
+        (9, 250.0, 250.0),
+        (9, 249.0, 100.0),
+        (9, 50.0, 100.0),
+    ],
+)
+def test_what_must_be_left(count: int, whole: float, needed: float) -> None:
+    """What takes longer than any launcher has would else never run."""
+    assert run_time(count, 100.0, 50.0).needed(whole) == pytest.approx(needed)

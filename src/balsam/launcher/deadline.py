@@ -40,6 +40,7 @@ class Deadline:
     """
 
     def __init__(self, ends_at: float | None, grace_seconds: float) -> None:
+        self._whole = 0.0  #: seconds that were left when this was first asked
         #: When all is asked to end; `math.inf`: never.
         self.stop_at = math.inf if ends_at is None else ends_at - grace_seconds - LAST_SECONDS
         self._ends_at = ends_at
@@ -48,7 +49,11 @@ class Deadline:
 
     def minutes_left(self, now: float) -> float | None:
         """Return the time that jobs have; None: any."""
-        return None if self._ends_at is None else (self.stop_at - now) / 60
+        if self._ends_at is None:
+            return None
+        left = self.stop_at - now
+        self._whole = max(self._whole, left)
+        return left / 60
 
     def times(self) -> list[float]:
         """Return when there is something to see to."""
@@ -76,7 +81,7 @@ class Deadline:
         minutes = job.wall_time_minutes
         if not minutes and not job.timeouts:
             run_time = self.run_time(job)
-            minutes = (run_time.longest or 0.0) / 60 if run_time else 0.0
+            minutes = run_time.needed(self._whole) / 60 if run_time else 0.0
         return minutes <= left
 
     def too_long(self, now: float) -> list[tuple[str, int]]:
@@ -84,7 +89,8 @@ class Deadline:
         left = self.minutes_left(now)
         if left is None:
             return []
-        return [key for key, r in self._run_times.items() if (r.longest or 0.0) > 60 * left]
+        whole = self._whole
+        return [key for key, run in self._run_times.items() if run.needed(whole) > 60 * left]
 
     # warnings ---------------------------------------------------------------------------
     def warn(self, job: Job, app: App | None, started: Started) -> None:

@@ -46,6 +46,21 @@ class RunTime(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return max(self.mean_seconds + DEVIATIONS * self.deviation, MARGIN * self.mean_seconds)
 
+    def needed(self, whole: float) -> float:
+        """Return the seconds that must be left when a run starts; 0 when too little is known.
+
+        Parameters
+        ----------
+        whole
+            The seconds that a launcher has from its start. If the longest runs need more, it
+            could never start one: then what they take on average must be left, for most
+            end in time, and the others go on in the next launcher.
+        """
+        longest = self.longest
+        if longest is None:
+            return 0.0
+        return longest if longest <= whole else self.expected
+
 
 class Moments(msgspec.Struct, frozen=True):
     """What is kept of run times: how many, their mean, the sum of squared distances from it."""
