@@ -985,3 +985,23 @@ def test_apps_have_retry_rules(site: Site) -> None:
     assert app.retry == []
     with pytest.raises(InvalidInput, match="retry rule 'exit=0'"):
         App.objects.create(name="bad", executable="x", retry="exit=0")
+
+
+def test_jobs_and_apps_have_warning_signals(site: Site) -> None:
+    job = new(signal="USR1@120")
+    assert Job.objects.get(id=job.id).signal == "USR1@120"
+    app = App.objects.create(name="sim", executable="sim", signal="10@5")
+    app.signal = "none"
+    app.save()
+    assert App.objects.get(name="sim").signal == "none"
+    assert Job.objects.filter(signal__startswith="USR1").update(signal="") == 1
+    for refused in (
+        lambda: new("b", signal="USR1@soon"),
+        lambda: Job.objects.filter(id=job.id).update(signal="KILL"),
+        lambda: App.objects.create(name="bad", executable="x", signal="@5"),
+        lambda: App.objects.filter(name="sim").update(signal="USR9"),
+    ):
+        with pytest.raises(InvalidInput, match="an example: 'USR1@120'"):
+            refused()
+    assert Job.objects.get(id=job.id).signal == ""
+    assert [app.signal for app in App.objects.all() if app.name == "sim"] == ["none"]

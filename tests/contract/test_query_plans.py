@@ -66,7 +66,14 @@ def register(plans: Plans) -> int:
 
 def test_a_lease_reads_the_queue_in_order_and_sorts_nothing(plans: Plans) -> None:
     launcher = register(plans)
-    request = LeaseRequest(limit=5, memory_mib=1000, owner="somebody", workflow_filter="w")
+    request = LeaseRequest(
+        limit=5,
+        memory_mib=1000,
+        owner="somebody",
+        workflow_filter="w",
+        minutes_left=5.0,
+        too_long=[("a", 2), ("b", 1)],
+    )
     plans.client.lease(launcher, request)
     assert plans.of() == [
         # what waits for its retry, and whose time has come, is a range of its own index,
