@@ -11,6 +11,7 @@ import pytest
 
 from balsam.errors import CannotStart, InvalidInput
 from balsam.model.affinity import check_affinity
+from balsam.model.job import Job, check_job
 from balsam.mpi.commands import TABLE, command_line
 from balsam.mpi.find import check_name, find, find_all
 from balsam.mpi.start import Start
@@ -229,8 +230,11 @@ def test_local_ranks_of_alps_are_computed() -> None:
 def test_words_for_affinity() -> None:
     for word in ("", "depth", "job", "none"):
         check_affinity(word)
-    with pytest.raises(InvalidInput, match=r"'dept'; known are depth, .*Did you mean 'depth'"):
+    told = r"cpu_affinity is 'dept'; known are depth, .*Did you mean 'depth'"
+    with pytest.raises(InvalidInput, match=told):
         check_affinity("dept")
+    with pytest.raises(InvalidInput, match=told):
+        check_job(Job(name="x", workflow="x", application="x", cpu_affinity="dept"))
 
 
 def test_the_user_s_flags_come_last_before_the_program() -> None:
