@@ -266,6 +266,15 @@ def launchers(folder: Path) -> None:
         measured.share(site.path, BALSAM, site.environ, lambda: bare_rate(2000, 2), tell)
 
 
+def nodes(folder: Path) -> None:
+    """How busy many nodes are kept, and what that costs the head; and two slots of this machine."""
+    import nodes as measured
+
+    for count in (64, 256):
+        measured.pretended(Site(folder / str(count)), count, 16, tell)
+    measured.processes(Site(folder / "processes"), tell)
+
+
 @contextmanager
 def postgres_servers() -> Iterator[list[Site]]:
     """Stop the servers of the sites that are put into the list."""
@@ -285,6 +294,7 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "store": store,
     "bulk": bulk,
     "launchers": launchers,
+    "nodes": nodes,
 }
 
 

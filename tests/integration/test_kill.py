@@ -11,7 +11,7 @@ from balsam.errors import IllegalMove
 from balsam.model.query import Query
 from balsam.model.states import State
 from balsam.model.wire import Outcome
-from balsam.nodes.hardware import memory_mib
+from balsam.nodes.hardware import find_memory_mib
 from tests.integration.conftest import Campaign, Start, is_running, wait_until
 
 S = State
@@ -59,7 +59,7 @@ def test_a_waiting_job_that_is_killed_never_runs(campaign: Campaign, start: Star
     """One is held by the launcher, behind a job that has all memory; one waits for a parent."""
     campaign.app("long", f"#\necho ready; {LOOP}")
     campaign.app("mark", "#\ntouch ran")
-    share = {"memory_mib": memory_mib()}
+    share = {"memory_mib": find_memory_mib()}
     running = campaign.job("long", **share)
     held = campaign.job("mark", **share)
     waiting = campaign.job("mark", parents=[running])

@@ -13,7 +13,7 @@ from balsam.errors import IllegalMove
 from balsam.model.query import Query
 from balsam.model.states import State
 from balsam.model.wire import Outcome
-from balsam.nodes.hardware import memory_mib
+from balsam.nodes.hardware import find_memory_mib
 from tests.integration.conftest import Campaign, Run, Start, locked, wait_until
 
 S = State
@@ -73,7 +73,7 @@ def test_running_is_recorded_when_the_program_starts(
 
 def test_run_times_are_those_of_the_programs(campaign: Campaign, run: Run) -> None:
     """Fault S8: what looked for ends once a second added that to each of them."""
-    jobs = campaign.jobs("true", *(f"j{i}" for i in range(60)), memory_mib=memory_mib())
+    jobs = campaign.jobs("true", *(f"j{i}" for i in range(60)), memory_mib=find_memory_mib())
     run()
     attempts = [attempt for job in jobs for attempt in campaign.attempts(job)]
     assert len(attempts) == 60
@@ -310,10 +310,10 @@ def test_a_job_removed_while_the_launcher_holds_it_does_no_harm(
     """It waits behind another that takes all memory; what still starts is ended at once."""
     campaign.app("wait", "#\nread line < gate")
     campaign.app("long", "/bin/sleep 1000")
-    first = campaign.job("wait", "first", memory_mib=memory_mib())
-    held = campaign.job("long", "held", memory_mib=memory_mib())
+    first = campaign.job("wait", "first", memory_mib=find_memory_mib())
+    held = campaign.job("long", "held", memory_mib=find_memory_mib())
     opened = gate(campaign, first)
-    last = campaign.job("true", "last", memory_mib=memory_mib())
+    last = campaign.job("true", "last", memory_mib=find_memory_mib())
     launcher = start()
     campaign.wait_for(first, S.RUNNING)
     wait_until(lambda: campaign.get(held).launcher_id)
@@ -336,7 +336,7 @@ def test_children_of_what_finishes_run_at_once(campaign: Campaign, run: Run) -> 
 
 def test_more_urgent_jobs_run_first(campaign: Campaign, run: Run) -> None:
     campaign.app("note", f"#\necho $BALSAM_JOB_ID >> {campaign.site}/order")
-    share = {"memory_mib": memory_mib()}
+    share = {"memory_mib": find_memory_mib()}
     jobs = [campaign.job("note", priority=p, **share) for p in (0, 5, -5, 7, 0)]
     run()
     order = (campaign.site / "order").read_text().split()

@@ -134,6 +134,10 @@ def head(tmp_path: Path) -> Iterator[Head]:
     head.close()
 
 
+def run(places: list[Place], tasks: list[Task]) -> Run:
+    return Run(places, tasks, time.time())
+
+
 def places(number: int, lane: int = 1) -> list[Place]:
     return [Place(next(numbers), lane) for _ in range(number)]
 
@@ -141,7 +145,7 @@ def places(number: int, lane: int = 1) -> list[Place]:
 def test_a_place_runs_the_tasks_of_its_lane_one_after_the_other(head: Head) -> None:
     granted = places(2)
     tasks = [head.task("exit 3") for _ in range(10)]
-    head.send(Run(granted, tasks))
+    head.send(run(granted, tasks))
     head.wait(lambda: len(head.freed) == 2)
     assert {one.exit_code for one in head.ended.values()} == {3}
     assert set(head.started) == set(head.ended) == {task.id for task in tasks}
@@ -153,23 +157,23 @@ def test_a_place_runs_the_tasks_of_its_lane_one_after_the_other(head: Head) -> N
 
 def test_lanes_do_not_take_each_other_s_places(head: Head) -> None:
     first, second = head.task("true", 1), head.task("true", 2)
-    head.send(Run(places(1, 1), [first, second]))
+    head.send(run(places(1, 1), [first, second]))
     head.wait(lambda: head.freed)
     assert set(head.ended) == {first.id}
-    head.send(Run(places(1, 2), []))
+    head.send(run(places(1, 2), []))
     head.wait(lambda: second.id in head.ended)
 
 
 def test_a_place_without_a_task_comes_back(head: Head) -> None:
     granted = places(3)
-    head.send(Run(granted, []))
+    head.send(run(granted, []))
     head.wait(lambda: sorted(head.freed) == [place.id for place in granted])
 
 
 def test_what_cannot_start_is_told_and_its_place_goes_on(head: Head) -> None:
     bad, good = head.task("true"), head.task("true")
     bad.argv = ["/no/such/program"]
-    head.send(Run(places(1), [bad, good]))
+    head.send(run(places(1), [bad, good]))
     head.wait(lambda: head.freed)
     assert (head.ended[bad.id].pid, bad.id in head.started) == (0, False)
     assert head.ended[bad.id].message == "program /no/such/program does not exist"
@@ -179,7 +183,7 @@ def test_what_cannot_start_is_told_and_its_place_goes_on(head: Head) -> None:
 def test_tasks_that_wait_are_recalled_and_those_that_run_go_on(head: Head) -> None:
     running = head.task("while [ ! -e go ]; do sleep 0.02; done")
     waiting = [head.task("true") for _ in range(3)]
-    head.send(Run(places(1), [running, *waiting]))
+    head.send(run(places(1), [running, *waiting]))
     head.wait(lambda: head.started)
     head.send(Recall())
     head.wait(lambda: sorted(head.returned) == [task.id for task in waiting])
@@ -192,7 +196,7 @@ def test_as_many_are_recalled_as_asked_for_of_one_lane_the_last_first(head: Head
     running = head.task("while [ ! -e go ]; do sleep 0.02; done")
     waiting = [head.task("true") for _ in range(4)]
     other = head.task("true", 2)
-    head.send(Run(places(1), [running, *waiting, other]))
+    head.send(run(places(1), [running, *waiting, other]))
     head.wait(lambda: head.started)
     head.send(Recall(1, 3))
     head.wait(lambda: len(head.returned) == 3)
@@ -205,7 +209,7 @@ def test_as_many_are_recalled_as_asked_for_of_one_lane_the_last_first(head: Head
 def test_a_warning_is_a_signal_to_the_program(head: Head) -> None:
     text = "trap 'echo warned; exit 3' USR1; echo ready; while :; do sleep 0.02; done"
     task = head.task(text)
-    head.send(Run(places(1), [task]))
+    head.send(run(places(1), [task]))
     head.wait(lambda: "ready" in head.output(task))
     head.send(Warn([task.id, 4711], signal.SIGUSR1))
     head.wait(lambda: head.freed)
@@ -215,7 +219,7 @@ def test_a_warning_is_a_signal_to_the_program(head: Head) -> None:
 
 def test_a_task_says_which_place_it_has(head: Head) -> None:
     granted, task = places(1), head.task("true")
-    head.send(Run(granted, [task]))
+    head.send(run(granted, [task]))
     head.wait(lambda: head.freed)
     assert head.started[task.id].place == granted[0].id
 
@@ -224,7 +228,7 @@ def test_a_task_is_bound_to_the_cpus_of_its_place_and_no_other_is(head: Head) ->
     cpu = max(os.sched_getaffinity(0))
     bound, free = head.task("grep Cpus_allowed_list /proc/self/status"), head.task("nproc", 2)
     place = Place(next(numbers), 1, cpus=[cpu])
-    head.send(Run([place, *places(1, 2)], [bound, free]))
+    head.send(run([place, *places(1, 2)], [bound, free]))
     head.wait(lambda: len(head.freed) == 2)
     assert head.output(bound).split()[-1] == str(cpu)
     assert int(head.output(free)) == len(os.sched_getaffinity(0))
@@ -236,13 +240,13 @@ def test_what_a_run_left_is_swept_by_its_variables(head: Head) -> None:
         " cat pid; exit 1"
     )
     left.environ, mark = {"RUN": "7"}, {"MARK": "m", "RUN": "7"}
-    head.send(Run(places(1), [left]))
+    head.send(run(places(1), [left]))
     head.wait(lambda: head.freed)
     pid = int(head.output(left).split()[0])
     assert is_running(pid)
     head.send(Sweep(mark | {"RUN": "8"}))
     other = head.task("true")
-    head.send(Run(places(1), [other]))  # goes after the sweep
+    head.send(run(places(1), [other]))  # goes after the sweep
     head.wait(lambda: other.id in head.ended)
     assert is_running(pid)
     head.send(Sweep(mark))
@@ -255,7 +259,7 @@ def test_a_wide_node_has_several_spawners_that_end_together(tmp_path: Path) -> N
     assert {hello.node.cores for _, hello in head.hello} == {64}
     tasks = [head.task("sleep 1000", lane) for lane in (1, 2)]
     for (name, _), task in zip(head.hello, tasks, strict=True):
-        head.links.send(name, Run(places(1, task.lane), [task]))
+        head.links.send(name, run(places(1, task.lane), [task]))
     head.wait(lambda: len(head.started) == 2)
     pids = [started.pid for started in head.started.values()]
     os.kill(head.hello[0][1].pid, signal.SIGKILL)  # no half a worker goes on
@@ -268,7 +272,7 @@ def test_a_wide_node_has_several_spawners_that_end_together(tmp_path: Path) -> N
 def test_a_worker_without_word_of_its_head_leaves_what_it_knows_and_ends(tmp_path: Path) -> None:
     head = Head(tmp_path, silence_seconds=3.0)
     done, running = head.task("exit 4"), head.task("sleep 1000", 2)
-    head.send(Run([*places(1), *places(1, 2)], [done, running]))  # and no beat
+    head.send(run([*places(1), *places(1, 2)], [done, running]))  # and no beat
     head.wait(lambda: running.id in head.started)
     pid = head.started[running.id].pid
     wait_until(lambda: head.process.poll() is not None)
@@ -283,9 +287,9 @@ def test_a_worker_without_word_of_its_head_leaves_what_it_knows_and_ends(tmp_pat
 def test_what_the_head_has_heard_is_not_said_again(tmp_path: Path) -> None:
     head = Head(tmp_path, silence_seconds=3.0)
     done = head.task("true")
-    head.send(Run(places(1), [done]))
+    head.send(run(places(1), [done]))
     head.wait(lambda: head.freed)
-    head.links.beat()
+    head.links.beat(time.time())
     wait_until(lambda: head.process.poll() is not None)
     words = last_words.decode(Path(last_words_file(str(tmp_path), "here", 0)).read_bytes())
     assert [e for w in words for e in w.ended] == []
@@ -296,7 +300,7 @@ def test_a_worker_whose_head_is_gone_ends_at_once(tmp_path: Path) -> None:
     """The connection tells, long before the silence would."""
     head = Head(tmp_path, silence_seconds=3600.0)
     task = head.task("sleep 1000")
-    head.send(Run(places(1), [task]))
+    head.send(run(places(1), [task]))
     head.wait(lambda: head.started)
     pid = head.started[task.id].pid
     head.links.close()
@@ -307,7 +311,7 @@ def test_a_worker_whose_head_is_gone_ends_at_once(tmp_path: Path) -> None:
 def test_killing_ends_what_runs_and_gives_back_what_waits(head: Head) -> None:
     running = head.task("trap '' TERM; echo ready; while :; do sleep 0.02; done")
     killed, kept = head.task("true"), head.task("true")
-    head.send(Run(places(1), [running, killed, kept]))
+    head.send(run(places(1), [running, killed, kept]))
     head.wait(lambda: "ready" in head.output(running))
     head.send(Kill([running.id, killed.id], 0.2))
     head.wait(lambda: head.freed)
@@ -315,20 +319,20 @@ def test_killing_ends_what_runs_and_gives_back_what_waits(head: Head) -> None:
     assert head.returned == [killed.id]
     assert head.ended[kept.id].exit_code == 0
     head.send(Kill([running.id, 4711], 0.2))  # has ended; never was: no harm
-    head.send(Run(places(1), [head.task("true")]))
+    head.send(run(places(1), [head.task("true")]))
     head.wait(lambda: len(head.freed) == 2)
 
 
 def test_the_environment_is_the_launcher_s(head: Head) -> None:
     task = head.task("echo $MARK $0")
-    head.send(Run(places(1), [task]))
+    head.send(run(places(1), [task]))
     head.wait(lambda: head.freed)
     assert head.output(task).split()[0] == "m"
 
 
 def test_a_worker_that_ends_kills_what_runs(head: Head) -> None:
     task = head.task("trap '' TERM; echo ready $$; while :; do sleep 0.02; done")
-    head.send(Run(places(1), [task]))
+    head.send(run(places(1), [task]))
     head.wait(lambda: "ready" in head.output(task))
     pid = int(head.output(task).split()[1])
     head.send(Stop())
@@ -342,7 +346,7 @@ def test_signals_to_the_whole_group_are_the_head_s_to_act_on(head: Head) -> None
     running = head.task("echo ready; grep SigIgn /proc/self/status; read line < gate; exit 5")
     Path(running.cwd).mkdir()
     os.mkfifo(Path(running.cwd, "gate"))
-    head.send(Run(places(1), [running]))
+    head.send(run(places(1), [running]))
     head.wait(lambda: "SigIgn" in head.output(running))
     for pid in (head.process.pid, head.hello[0][1].pid):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -386,7 +390,7 @@ def test_only_who_has_the_launch_s_secret_is_let_in(head: Head) -> None:
         stranger.close()
         monitor.close()
     context.term()
-    head.send(Run(places(1), [head.task("true")]))
+    head.send(run(places(1), [head.task("true")]))
     head.wait(lambda: head.freed)
     assert len(head.hello) == 1
 

@@ -212,7 +212,7 @@ class Driver:
             case actions.Send(spawner, places, tasks, runs):
                 if runs:
                     self._journal.sent(runs)
-                self._workers.send(spawner, Run(places, tasks))
+                self._workers.send(spawner, Run(places, tasks, self._client.now()))
             case actions.KillTasks(spawner, task_ids, grace_seconds):
                 self._workers.send(spawner, Kill(task_ids, grace_seconds))
             case actions.WarnTasks(spawner, task_ids, number):
@@ -247,7 +247,7 @@ class Driver:
                         self._journal.back(self._planner.jobs_of(done.returned))
                     self._planner.heard(spawner, done, now)
                 case Joined(host, resources, spawners):
-                    self._log.line(f"node {host} joined: {resources}")
+                    self._log.line(f"node {host} joined: {resources.summary}")
                     self._planner.worker_joined(host, resources, spawners)
                 case Lost(host, message):
                     self.note(f"{message}; what it ran is run again")

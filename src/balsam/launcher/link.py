@@ -122,7 +122,7 @@ class Links:
         for name in self._links:
             self.send(name, message)
 
-    def beat(self) -> None:
+    def beat(self, now: float) -> None:
         """Tell all that were heard since the last beat that we are alive.
 
         No others: a worker that we do not hear must come to end itself, though it hears us.
@@ -130,7 +130,7 @@ class Links:
         for name, link in self._links.items():
             if link.number != link.answered:
                 link.answered = link.number
-                self.send(name, Beat(link.number))
+                self.send(name, Beat(link.number, now))
 
     def __contains__(self, name: str) -> bool:
         return name in self._links

@@ -48,6 +48,7 @@ class Run(msgspec.Struct, array_like=True, tag="run"):
 
     places: list[Place]
     tasks: list[Task]
+    time: float  #: the head's, when it was sent
 
 
 class Kill(msgspec.Struct, array_like=True, tag="kill"):
@@ -78,15 +79,16 @@ class Sweep(msgspec.Struct, array_like=True, tag="sweep"):
 
 
 class Welcome(msgspec.Struct, array_like=True, tag="welcome"):
-    """The answer to `Hello`: the head's time when it came."""
+    """The answer to `Hello`."""
 
-    time: float
+    time: float  #: the head's
 
 
 class Beat(msgspec.Struct, array_like=True, tag="beat"):
     """The head is alive, and has heard all up to this number."""
 
     heard: int
+    time: float  #: the head's
 
 
 class Stop(msgspec.Struct, array_like=True, tag="stop"):

@@ -8,6 +8,7 @@ same time.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -52,14 +53,23 @@ GATHER_SECONDS, GATHER_COUNT = 0.01, 100
 
 
 class HeadClock:
-    """The head's time, which goes on steadily when the machine's clock is set."""
+    """The head's time, which goes on steadily when the machine's clock is set.
+
+    A message cannot come before it was sent: this clock is never known to be behind what one
+    said, and no more ahead than that. So what is recorded here after the head gave a place is
+    later than what was recorded elsewhere before that place was given back.
+    """
 
     def __init__(self) -> None:
-        self._offset = 0.0  # to our monotonic clock
+        self._offset = -math.inf  # to our monotonic clock
 
-    def set(self, time_there: float, sent: float, answered: float) -> None:
-        """Take the head's answer to a question, with our times of the question and the answer."""
-        self._offset = time_there - (sent + answered) / 2
+    def not_before(self, time_there: float) -> None:
+        """A message has come that was sent at this time."""
+        self._offset = max(self._offset, time_there - time.monotonic())
+
+    def not_after(self, time_there: float, sent: float) -> None:
+        """What was *sent* at a time of our monotonic clock had come there by *time_there*."""
+        self._offset = min(self._offset, time_there - sent)
 
     def now(self) -> float:
         return self._offset + time.monotonic()
@@ -97,10 +107,10 @@ class Worker:
         self._news = Done([], [], [], [])
         self._news_since: float | None = None
         self._number = 0  # of the last message
-        self._unheard: deque[Done] = deque()  # sent, and not yet known to have been heard
+        #: Sent (when, by the monotonic clock), and not yet known to have been heard.
+        self._unheard: deque[tuple[Done, float]] = deque()
         self._guardian = os.getppid()
         self._stopping = False
-        self._said_hello = 0.0
         self._last_heard = self._last_said = time.monotonic()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -121,7 +131,6 @@ class Worker:
 
     def run(self) -> int:
         """Work until the head says stop, or is gone, or not heard for too long."""
-        self._said_hello = time.monotonic()
         spawners = self._invitation.spawners_on(self._node)
         hello = Hello(PROTOCOL, os.getpid(), self._spawner, spawners, self._node)
         self._socket.send(encoder.encode(hello))
@@ -185,7 +194,8 @@ class Worker:
                 return
             self._last_heard = time.monotonic()
             match message:
-                case Run(places, tasks):
+                case Run(places, tasks, when):
+                    self._clock.not_before(when)
                     for task in tasks:
                         self._queues.setdefault(task.lane, deque()).append(task)
                     for place in places:
@@ -202,10 +212,12 @@ class Worker:
                 case Sweep(marks):
                     kill_marked(marks)
                 case Welcome(when):
-                    self._clock.set(when, self._said_hello, self._last_heard)
-                case Beat(heard):
-                    while self._unheard and self._unheard[0].number <= heard:
-                        self._unheard.popleft()
+                    self._clock.not_before(when)
+                case Beat(heard, when):
+                    self._clock.not_before(when)
+                    while self._unheard and self._unheard[0][0].number <= heard:
+                        _, sent = self._unheard.popleft()
+                        self._clock.not_after(when, sent)
                 case Stop():
                     self._stopping = True
 
@@ -287,10 +299,11 @@ class Worker:
     def _send(self) -> None:
         self._number += 1
         self._news.number = self._number
+        self._last_said = time.monotonic()
         self._socket.send(encoder.encode(self._news))
-        self._unheard.append(self._news)
+        self._unheard.append((self._news, self._last_said))
         self._news = Done([], [], [], [])
-        self._news_since, self._last_said = None, time.monotonic()
+        self._news_since = None
 
     def _leave_last_words(self) -> None:
         """Write what the head has not heard where it will look for it.
@@ -299,7 +312,7 @@ class Worker:
         """
         self._number += 1
         self._news.number = self._number
-        words = encoder.encode([*self._unheard, self._news])
+        words = encoder.encode([*(done for done, _ in self._unheard), self._news])
         path = self._invitation.last_words_file(self._node.host, self._spawner)
         try:
             with open(f"{path}.new", "wb") as file:

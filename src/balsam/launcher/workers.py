@@ -232,7 +232,7 @@ class Workers:
         now = time.monotonic()
         if now >= self._beat_at:
             self._beat_at = now + BEAT_SECONDS
-            self._links.beat()
+            self._links.beat(self._now())
         for command in [c for c in self._commands if c.process.poll() is not None]:
             yield from self._command_ended(command)
         if now >= self._look_at:

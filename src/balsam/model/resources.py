@@ -99,6 +99,13 @@ class NodeResources(msgspec.Struct, frozen=True, kw_only=True):
     #: Of each GPU, the positions in `core_cpus` of the cores nearest to it; () when not known.
     gpu_cores: tuple[tuple[int, ...], ...] = ()
 
+    @property
+    def summary(self) -> str:
+        """What a person wants to know of it."""
+        vendor = f" ({self.gpu_vendor})" if self.gpus and self.gpu_vendor else ""
+        threads = f" of {self.threads} threads" if self.threads > self.cores else ""
+        return f"{self.cores} cores{threads}, {len(self.gpus)} GPUs{vendor}, {self.memory_mib} MiB"
+
     def shortage(self, request: Request) -> str:
         """Return why *request* can never run on a node like this one, or ''."""
         if request.node_packing_count == 1 and request.cores_per_node > self.cores:
