@@ -1,0 +1,126 @@
+"""A host is cut off from the others, for a while."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from balsam.model.states import State
+from balsam.model.wire import Outcome
+from tests.hosts import Hosts
+from tests.integration.conftest import Campaign, wait_until
+from tests.integration.hosts.conftest import Pilot, StartPilot
+
+S = State
+#: Notes the start and the end of each run.
+NOTED = """#
+echo start $BALSAM_JOB_ID >> {file}
+sleep 2
+echo end $BALSAM_JOB_ID >> {file}
+"""
+
+
+class Notes:
+    """What the runs of the app 'noted' wrote."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._file = campaign.site / "notes"
+        self._file.touch()
+        campaign.app("noted", NOTED.format(file=self._file))
+
+    def count(self, what: str) -> Counter[str]:
+        """Return how often each job, by its UUID, has written the word."""
+        words = [line.split() for line in self._file.read_text().splitlines()]
+        return Counter(job for kind, job in words if kind == what)
+
+
+def add(campaign: Campaign, kind: str, count: int) -> list[int]:
+    return campaign.jobs("noted", *(f"{kind}{number}" for number in range(count)))
+
+
+def wait_for_all(campaign: Campaign, pilot: Pilot) -> None:
+    wait_until(
+        lambda: set(campaign.states()) == {"JOB_FINISHED"},
+        lambda: f"{campaign.states()}\n{pilot.launcher.output}",
+    )
+
+
+def nodes_of(campaign: Campaign, jobs: list[int]) -> set[str]:
+    return {attempt.node for attempt in campaign.client.attempts(jobs)}
+
+
+def end(pilot: Pilot) -> None:
+    pilot.launcher.process.terminate()
+    pilot.launcher.wait()
+
+
+@pytest.mark.slow
+def test_a_host_that_is_cut_off_for_a_minute_costs_nothing_but_time(
+    campaign: Campaign, hosts: Hosts, pilot: StartPilot
+) -> None:
+    """Its jobs run elsewhere, uncharged; it stops what it runs by itself, and joins again."""
+    notes = Notes(campaign)
+    jobs = add(campaign, "before", 420)
+    started = pilot("--persistent", settings={"nodes.silence_seconds": 10})
+    wait_until(lambda: "h3" in nodes_of(campaign, jobs), lambda: started.launcher.output)
+    wait_until(lambda: len(started.programs(3)) > 2)
+    first = started.guardian(3).pid
+    hosts.cut(3)
+    wait_until(lambda: not started.programs(3), lambda: started.programs(3))
+    wait_until(lambda: not started.workers(3), lambda: started.workers(3))
+    hosts.cut_for(3, 60)
+    assert started.guardian(3).pid != first
+    jobs += (after := add(campaign, "after", 64))
+    wait_for_all(campaign, started)
+    assert nodes_of(campaign, after) == set(hosts.names)
+    end(started)
+    executed, ended = notes.count("start"), notes.count("end")
+    lost = 0
+    for job in jobs:
+        found = campaign.get(job)
+        assert campaign.path(job).split().count("JOB_FINISHED") == 1, campaign.tell(job)
+        outcomes = Counter(attempt.outcome for attempt in campaign.attempts(job))
+        assert outcomes[Outcome.DONE] == 1, campaign.tell(job)
+        assert set(outcomes) <= {Outcome.DONE, Outcome.LOST}, campaign.tell(job)
+        assert 1 <= executed[found.job_id] <= outcomes.total(), campaign.tell(job)
+        assert ended[found.job_id] >= 1
+        assert found.retries == 0
+        lost += outcomes[Outcome.LOST]
+    assert lost > 0
+
+
+@pytest.mark.slow
+def test_a_short_cut_loses_nothing(campaign: Campaign, hosts: Hosts, pilot: StartPilot) -> None:
+    """What ran goes on, what ended meanwhile is told afterwards; nothing runs again."""
+    notes = Notes(campaign)
+    jobs = add(campaign, "j", 100)
+    started = pilot("--persistent")
+    wait_until(lambda: "h3" in nodes_of(campaign, jobs), lambda: started.launcher.output)
+    first = started.guardian(3).pid
+    hosts.cut_for(3, 5)
+    wait_for_all(campaign, started)
+    assert started.guardian(3).pid == first
+    assert nodes_of(campaign, jobs) == set(hosts.names)
+    end(started)
+    assert list(notes.count("start").values()) == [1] * len(jobs)
+    outcomes = [attempt.outcome for attempt in campaign.client.attempts(jobs)]
+    assert outcomes == [Outcome.DONE] * len(jobs)
+
+
+@pytest.mark.slow
+def test_a_parallel_job_on_a_host_that_is_cut_off_runs_again_elsewhere(
+    campaign: Campaign, hosts: Hosts, pilot: StartPilot
+) -> None:
+    campaign.app("pair", "#\n[ $BALSAM_ATTEMPT = 1 ] || exit 0; exec sleep 1000")
+    job = campaign.job("pair", num_nodes=2, ranks_per_node=4)
+    started = pilot("--limit-nodes", "3", settings={"nodes.silence_seconds": 5})
+    wait_until(lambda: started.programs(1) and started.programs(2), lambda: campaign.tell(job))
+    hosts.cut(2)
+    campaign.wait_for(job, S.JOB_FINISHED)
+    wait_until(lambda: not started.programs(2), lambda: started.programs(2))
+    hosts.heal(2)
+    started.launcher.wait()
+    outcomes = [attempt.outcome for attempt in campaign.attempts(job)]
+    assert outcomes == [Outcome.LOST, Outcome.DONE]
+    assert campaign.get(job).retries == 0
