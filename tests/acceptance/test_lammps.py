@@ -24,8 +24,10 @@ EXAMPLE = ROOT / "examples" / "lammps"
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: The campaign of the README, made smaller: what is changed in its commands.
 SMALLER = {
-    "fill.py --site melt": "fill.py --site melt --temperatures 1,2 --seeds 1",
+    "fill.py --site melt": "fill.py --site melt --temperatures 1,2 --seeds 1"
+    " --settle 1000 --steps 3000",
     "balsam logs --site melt 26": "balsam logs --site melt 7",
+    "-var seed 1\n": "-var seed 1 -var settle 1000 -var steps 3000\n",
 }
 #: One line of thermodynamic output: step, temperature, energy, pressure.
 THERMO = re.compile(r"^ +(\d+)((?: +-?\d+(?:\.\d+)?){3}) *$", re.MULTILINE)
@@ -58,8 +60,8 @@ class Example(NamedTuple):
 
 def thermo(log: Path) -> list[tuple[str, str]]:
     rows = THERMO.findall(log.read_text())
-    # From step 0 to 2000 and on to 8000, each tenth step; step 2000 ends one run and begins one.
-    assert [int(step) for step, _ in rows] == [*range(0, 2001, 10), *range(2000, 8001, 10)]
+    # From step 0 to 1000 and on to 4000, each tenth step; step 1000 ends one run and begins one.
+    assert [int(step) for step, _ in rows] == [*range(0, 1001, 10), *range(1000, 4001, 10)]
     return rows
 
 
@@ -107,14 +109,11 @@ def test_every_command_of_the_readme_works(example: Example) -> None:
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_lammps_alone_gives_the_same_numbers(example: Example, ranks: int, tmp_path: Path) -> None:
     start = ["mpirun.openmpi", "-n", str(ranks)] if ranks > 1 else []
-    for temperature in ("1.00", "2.00"):
-        log = tmp_path / f"{temperature}.log"
-        variables = {"temperature": temperature, "density": "0.8442", "seed": "1"}
-        words = [*start, "lmp", "-in", str(EXAMPLE / "in.melt"), "-log", str(log)]
-        for name, value in variables.items():
-            words += ["-var", name, value]
-        subprocess.run(words, env=example.environ, cwd=tmp_path, check=True, capture_output=True)
-        assert example.thermo(f"T{temperature}_r{ranks}_s1") == thermo(log)
+    words = [*start, "lmp", "-in", str(EXAMPLE / "in.melt"), "-log", "alone.log"]
+    for variable in ("temperature 2.00", "density 0.8442", "seed 1", "settle 1000", "steps 3000"):
+        words += ["-var", *variable.split()]
+    subprocess.run(words, env=example.environ, cwd=tmp_path, check=True, capture_output=True)
+    assert example.thermo(f"T2.00_r{ranks}_s1") == thermo(tmp_path / "alone.log")
 
 
 def test_the_ranks_of_a_job_shared_one_simulation(example: Example) -> None:
@@ -182,9 +181,9 @@ def test_ranks_of_another_mpi_are_noticed(example: Example) -> None:
 
 
 def mean(rows: Sequence[tuple[str, str]], column: int) -> float:
-    """Return the mean over the production steps, those after the second step 2000."""
-    production = [float(numbers.split()[column]) for _, numbers in rows[202:]]
-    assert len(production) == 600
+    """Return the mean over the production steps, those after the second step 1000."""
+    production = [float(numbers.split()[column]) for _, numbers in rows[102:]]
+    assert len(production) == 300
     return sum(production) / len(production)
 
 
