@@ -282,10 +282,10 @@ class Board:
 
     def _fill(self, job_class: JobClass, can_end: Callable[[Held], bool]) -> None:
         """Place jobs of one class on all nodes that have room, then queue some behind."""
+        new, job_class.is_new = job_class.is_new, False
         if job_class.is_parallel:
             while job_class.ready and self._start_parallel(job_class, can_end):
                 pass
-            job_class.is_new = False
             return
         for node in list(self._open.values()):
             if not job_class.ready:
@@ -298,7 +298,6 @@ class Board:
                     if not self._send_next(job_class, spawner, can_end):
                         break
         if job_class.depth and job_class.ready:
-            new, job_class.is_new = job_class.is_new, False
             for spawner in list(job_class.spawners if new else self._touched & job_class.spawners):
                 if self._may_use(spawner.node, job_class):
                     self._queue_behind(job_class, spawner, can_end)
@@ -386,7 +385,11 @@ class Board:
         self._send_to(spawner).tasks.append(task)
 
     def _may_use(self, node: Node, job_class: JobClass) -> bool:
-        return not node.set_aside and self._holds.let_pass(job_class, node)
+        return (
+            not node.set_aside
+            and node.paused_until <= self._now
+            and self._holds.let_pass(job_class, node)
+        )
 
     def _recall_for_the_idle(self) -> list[Action]:
         """Ask tasks back that wait behind places while a node has room for them."""

@@ -18,13 +18,16 @@ from balsam.nodes.slots import Slots
 
 #: Most classes for which nodes are held at the same time.
 MOST_HOLDS = 8
+#: Seconds after which it is looked again when a job will start, where that was not known.
+LOOK_SECONDS = 1.0
 
 
 class Hold:
     """Nodes that wait for one job, and when they will all have room for it."""
 
-    def __init__(self, request: Request, nodes: list[Node], time: float) -> None:
+    def __init__(self, request: Request, nodes: list[Node], time: float, made_at: float) -> None:
         self.request = request
+        self.made_at = made_at
         self.nodes = {node.name: node for node in nodes}
         self.time = time  #: `math.inf`: not known
         #: What is free on a node beside what the job waits for, at a version of the node.
@@ -61,7 +64,7 @@ class Holds:
         if len(self._before) >= MOST_HOLDS:
             return
         hold = self._of.get(job_class.id)
-        if hold is None:
+        if hold is None or (hold.time == math.inf and self._now >= hold.made_at + LOOK_SECONDS):
             free = [n for n in nodes if not any(n.name in each.nodes for each in self._before)]
             hold = self._choose(job_class.request, free)
         if hold is not None:
@@ -96,7 +99,7 @@ class Holds:
         if len(times) < request.num_nodes:
             return None
         chosen = sorted(times)[: request.num_nodes]
-        return Hold(request, [node for *_, node in chosen], chosen[-1][0])
+        return Hold(request, [node for *_, node in chosen], chosen[-1][0], self._now)
 
     def _room(self, node: Node, request: Request) -> tuple[float, Slots]:
         """Return when *node* has room for *request*, and what it has free then.
@@ -117,6 +120,7 @@ class Holds:
     def _end_of(self, grant: Grant) -> float:
         """Return when a place will be free at the latest, as far as is known."""
         seconds = grant.job_class.longest
-        if seconds is None or grant.started is None:
+        if seconds is None:
             return math.inf
-        return max(self._now, grant.started + seconds)
+        started = self._now if grant.started is None else grant.started  # it will, at once
+        return max(self._now, started + seconds)

@@ -12,6 +12,8 @@ from balsam.model.wire import Lease, LeaseRequest
 LOOK_SECONDS = 5.0
 #: Most jobs leased at once, and most held back for the free places.
 LARGEST_LEASE, LARGEST_STOCK = 1000, 4000
+#: How often the stock may be held of jobs that wait for many cores to be free at once.
+MOST_BLOCKED = 4
 
 
 class Leasing:
@@ -59,14 +61,18 @@ class Leasing:
         if not nodes:
             return None
         cores = [node.resources.cores for node in nodes]
-        count, units = board.classes.ready_units(max(cores))
+        stock = board.classes.stock(max(cores))
         free = sum(node.slots.core_units for node in nodes)
         wanted = free + int(sum(cores) * UNITS * max(1.0, board.classes.stock_per_place()))
-        in_stock = units > wanted // 2 or count > LARGEST_STOCK
+        in_stock = (
+            stock.units > wanted // 2
+            or stock.blocked > MOST_BLOCKED * wanted
+            or stock.jobs > LARGEST_STOCK
+        )
         if in_stock and not self._urgent:
             return None
         request = self._request
-        limit = max(1, (wanted if in_stock else wanted - units) // self._mean_units)
+        limit = max(1, (wanted if in_stock else wanted - stock.units) // self._mean_units)
         request.limit = min(limit, LARGEST_LEASE)
         request.only_priority_from = board.classes.highest_priority() + 1 if in_stock else None
         request.minutes_left, request.too_long = minutes_left, too_long

@@ -157,6 +157,7 @@ class Node:
         self.grants: dict[int, Grant] = {}  #: those that take something of it
         self.version = 0  #: counts changes of what is free
         self.set_aside = ""  #: why nothing more is started here
+        self.paused_until = 0.0  #: nothing is started here before it is known what ails it
         self.failed: dict[
             int, str
         ] = {}  #: jobs that failed here since one ended well, and their apps
@@ -254,6 +255,14 @@ class Grants:
         return grant
 
 
+class Stock(NamedTuple):
+    """Jobs that are ready."""
+
+    jobs: int
+    units: int  #: core units of those that can run as soon as others end
+    blocked: int  #: core units of classes that found no place: others may pass them
+
+
 class Classes:
     """All classes seen, by their request."""
 
@@ -285,14 +294,18 @@ class Classes:
         """Return the priority of the job that is first in the queue."""
         return max((c.ready[0].priority for c in self._by_request.values() if c.ready), default=0)
 
-    def ready_units(self, node_cores: int) -> tuple[int, int]:
-        """Return (number, core units) of all jobs that are ready."""
-        count = units = 0
+    def stock(self, node_cores: int) -> Stock:
+        """Return what is ready, on nodes of so many cores."""
+        jobs = units = blocked = 0
         for job_class in self._by_request.values():
             if job_class.ready:
-                count += len(job_class.ready)
-                units += len(job_class.ready) * job_class.request.all_core_units(node_cores)
-        return count, units
+                jobs += len(job_class.ready)
+                needs = len(job_class.ready) * job_class.request.all_core_units(node_cores)
+                if job_class.places or job_class.is_new:
+                    units += needs
+                else:
+                    blocked += needs
+        return Stock(jobs, units, blocked)
 
     def stock_per_place(self) -> float:
         """Return how many jobs to have in stock for each place: enough for `STOCK_SECONDS`."""

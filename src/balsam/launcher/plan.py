@@ -23,7 +23,7 @@ from collections.abc import Iterable
 import msgspec
 
 from balsam.launcher import actions, careers
-from balsam.launcher.blame import Blame, most_set_aside
+from balsam.launcher.blame import Blame
 from balsam.launcher.board import Board
 from balsam.launcher.careers import Held, Loss, Step
 from balsam.launcher.deadline import Deadline
@@ -246,6 +246,7 @@ class Planner:
     def wake_at(self, now: float) -> float:
         """Return when to call `plan` again at the latest, though nothing happened."""
         times = self._leasing.times() + self._deadline.times()
+        times += [n.paused_until for n in self._board.nodes.values() if n.paused_until > now]
         soonest = min((t for t in times if t > now), default=now + LOOK_SECONDS)
         if self._idle_since is not None and not self.options.persistent:
             soonest = min(soonest, max(self._idle_since + self.options.idle_seconds, now + 0.001))
@@ -385,17 +386,11 @@ class Planner:
             job_class.ran(ended.time - held.attempt.started_at)
         self._tell(held, careers.run_ended(held, ended, self.stopping))
         if not held.killed and not held.timed_out:
-            reason = self._blame.ended(node, held.job, ended)
-            aside = sum(bool(each.set_aside) for each in self._board.nodes.values())
-            if reason and aside < most_set_aside(len(self._board.nodes)):
-                self._set_aside(node, reason)
-
-    def _set_aside(self, node: Node, reason: str) -> None:
-        """Start nothing more on a node: what waits there goes elsewhere."""
-        node.set_aside = reason
-        self._nodes_changed()
-        self._actions.append(actions.Say(f"node {node.host} is set aside: {reason}"))
-        self._actions += [actions.RecallTasks(spawner.name) for spawner in node.spawners]
+            nodes = list(self._board.nodes.values())
+            due = self._blame.ended(node, held.job, ended, nodes, self._now)
+            self._actions += due
+            if any(isinstance(action, actions.Say) for action in due):  # one was set aside
+                self._nodes_changed()
 
     # the end -----------------------------------------------------------------------
     def _finish(self, now: float) -> None:

@@ -47,6 +47,21 @@ class LauncherRequest(msgspec.Struct, kw_only=True):
     output: str | None = None  #: 'directory' or 'stream'; None: the setting
 
 
+def mpi_command(settings: Settings, team: Team) -> str:
+    """Return the name of the MPI start command: the setting, or what the profile knows.
+
+    Raises
+    ------
+    InvalidInput
+        There is no such command.
+    """
+    name = settings.mpi.command
+    if name == "auto" and team.profile is not None:
+        name = team.profile.mpi
+    check_name(name)
+    return name
+
+
 def mpi_start(settings: Settings, team: Team, forward: dict[str, str]) -> MpiStart:
     """Return what puts the site's MPI start command before a job's words.
 
@@ -60,10 +75,7 @@ def mpi_start(settings: Settings, team: Team, forward: dict[str, str]) -> MpiSta
     InvalidInput
         There is no such command.
     """
-    machine, name = team.profile, settings.mpi.command
-    if name == "auto" and machine is not None:
-        name = machine.mpi
-    check_name(name)
+    machine, name = team.profile, mpi_command(settings, team)
     flags = f"{machine.mpi_flags if machine else ''} {settings.mpi.flags}"
     affinity = machine.cpu_affinity if machine else ""
     ssh = tuple(shlex.split(settings.nodes.ssh))
@@ -123,6 +135,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         offset=request.offset_nodes,
         gpus=request.gpus_per_node,
     )
+    mpi_command(settings, team)
     started = client.now()
     node = this_node(
         cores=team.settings.cores,

@@ -6,6 +6,7 @@ import msgspec
 
 from balsam.model.app import App
 from balsam.model.job import Job
+from balsam.model.run_time import RunTime
 from balsam.model.states import END_STATES, LEASABLE_STATES, State, legal
 from balsam.model.wire import Aftermath, Attempt, Lease, LeaseRequest, Refusal, Report
 
@@ -22,6 +23,7 @@ class Database:
         self.paths: dict[int, list[State]] = {id_: [job.state] for id_, job in self.jobs.items()}
         self.attempts: dict[tuple[int, int], Attempt] = {}
         self.not_before: dict[int, float] = {}  #: when a job may run again, by its last retry
+        self.run_times: list[RunTime] = []
         self.leases = 0
 
     def lease(self, request: LeaseRequest, now: float) -> Lease:
@@ -49,6 +51,7 @@ class Database:
         return Lease(
             jobs=[msgspec.structs.replace(j) for j in free[: request.limit]],
             apps=self.apps,
+            run_times=self.run_times,
             next_in=min(delays, default=None) if len(free) < request.limit else None,
         )
 
@@ -109,7 +112,13 @@ def _fits(job: Job, request: LeaseRequest) -> bool:
         and _fits_gpus(job.gpus_per_rank, job.ranks_per_node, int(request.gpus))
         and job.memory_mib <= request.memory_mib
         and (request.minutes_left is None or job.wall_time_minutes <= request.minutes_left)
+        and not _takes_too_long(job, request)
     )
+
+
+def _takes_too_long(job: Job, request: LeaseRequest) -> bool:
+    unknown = not job.wall_time_minutes and not job.timeouts
+    return unknown and (job.application, job.num_nodes * job.ranks_per_node) in request.too_long
 
 
 def _fits_gpus(share: float, ranks: int, devices: int) -> bool:

@@ -19,9 +19,11 @@ from balsam.launcher.actions import (
     KillTasks,
     LeaseJobs,
     RecallTasks,
+    Say,
     Send,
     StageFiles,
     SweepJob,
+    WarnTasks,
 )
 from balsam.launcher.messages import Done, Ended, Place, Started, Task
 from balsam.launcher.placement import HOOKS
@@ -194,6 +196,8 @@ class World:
         self.planner = Planner(self.options, builder)
         self.nodes = [nodes] if isinstance(nodes, NodeResources) else nodes
         self.workers: dict[str, Worker] = {}
+        self.said: list[str] = []
+        self.warned: list[tuple[float, int, int]] = []  #: when, which job, by which signal
         self.swept: list[tuple[str, int]] = []  #: what was to be killed where, of which job
         self.finished = ""
         self.executed: list[tuple[int, int]] = []  #: (job, attempt) in the order of their starts
@@ -203,6 +207,8 @@ class World:
         self.known_killed: set[int | None] = set()  #: of which the planner was told
         #: What a run of a job does: seconds and exit code, or None when it cannot start.
         self.behaviour: Callable[[Job, int], tuple[float, int] | None] = lambda job, n: (1.0, 0)
+        #: The same, where it depends on the node.
+        self.on_node: Callable[[str, Job], tuple[float, int] | None] = lambda name, job: None
         #: What a hook does: seconds, exit code, and where it moves the job itself.
         self.hook: Callable[[Job], tuple[float, int, State | None]] = lambda job: (0.1, 0, None)
         self.staging_error: Callable[[Job], str] = lambda job: ""
@@ -252,7 +258,14 @@ class World:
                     self._to(node, lambda w, t=tasks, g=grace: w.kill(t, g))
                 case RecallTasks(node, lane, most):
                     self._to(node, lambda w, a=lane, m=most: w.give_back(None, a, m))
-                case SweepJob(node, job):
+                case WarnTasks(node, tasks, number):
+                    for task in tasks:
+                        assert task in self.workers[node].running
+                        id_ = self.job_of(self.workers[node].running[task][0]).id or 0
+                        self.warned.append((self.now, id_, number))
+                case Say(text):
+                    self.said.append(text)
+                case SweepJob(node, job, _):
                     self.swept.append((node, job.id or 0))
                 case LeaseJobs(request):
                     self._ask(lambda r=request: self.database.lease(r, self.now), self._leased)
@@ -366,7 +379,9 @@ class World:
             if moves_to is not None:
                 self.after(seconds / 2, lambda: self._repair(worker, task, moves_to))
         else:
-            found = self.behaviour(job, int(task.environ["BALSAM_ATTEMPT"]))
+            found = self.on_node(worker.name, job) or self.behaviour(
+                job, int(task.environ["BALSAM_ATTEMPT"])
+            )
             if found is None:
                 news.ended.append(Ended(task.id, 0, self.now, 1, 0.0, 0.0, 0, "no program"))
                 return False

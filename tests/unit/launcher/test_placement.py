@@ -87,7 +87,9 @@ def test_what_is_ready_is_counted_in_cores() -> None:
     classes = Classes()
     for one in (job(1), job(2), job(3, threads_per_rank=2), job(4, node_packing_count=8)):
         classes.of(one).insert(one)
-    assert classes.ready_units(4) == (4, 4 * UNITS + UNITS // 2)
+    assert classes.stock(4) == (4, 4 * UNITS + UNITS // 2, 0)
+    classes.of(job(3, threads_per_rank=2)).is_new = False  # it was looked at, and has no place
+    assert classes.stock(4) == (4, 2 * UNITS + UNITS // 2, 2 * UNITS)
 
 
 def test_a_queue_behind_places_is_for_short_jobs() -> None:

@@ -5,16 +5,19 @@ A test that fails names its seed: the same one plays the same story again.
 
 from __future__ import annotations
 
+import signal
 from random import Random
 from typing import Any
 
 import pytest
 
+from balsam.launcher.leasing import LOOK_SECONDS
 from balsam.model.resources import NodeResources
+from balsam.model.run_time import RunTime
 from balsam.model.states import END_STATES, State
-from balsam.model.wire import Outcome
+from balsam.model.wire import Outcome, parts_of
 from tests.unit.launcher.simulation import World
-from tests.unit.launcher.worlds import APPS, NODE, job, jobs, random_world
+from tests.unit.launcher.worlds import APPS, NODE, job, jobs, nodes, random_world
 
 S = State
 
@@ -293,3 +296,167 @@ def test_a_persistent_launcher_waits_for_ever() -> None:
     world.run()
     assert world.finished == "enough"
     assert world.now - began >= 7200.0
+
+
+# many nodes ---------------------------------------------------------------------------------
+
+
+def used(world: World) -> float:
+    """Return the share of all cores that ran something, from the first start to the last end."""
+    spans = [
+        (a.started_at or 0.0, a.ended_at or 0.0, sum(p.count for p in parts_of(a.placement)))
+        for a in world.database.attempts.values()
+    ]
+    lasted = max(end for _, end, _ in spans) - min(start for start, _, _ in spans)
+    cores = sum(node.cores for node in world.nodes)
+    return sum((end - start) * count for start, end, count in spans) / (lasted * cores)
+
+
+def test_a_mixed_campaign_keeps_the_nodes_busy() -> None:
+    wanted = [
+        *(job(n) for n in range(1, 501)),
+        *(job(n, ranks_per_node=2) for n in range(501, 551)),
+        *(job(n, num_nodes=2, ranks_per_node=2) for n in range(551, 561)),
+        *(job(n, gpus_per_rank=0.5) for n in range(561, 581)),
+    ]
+    world = World(1, nodes(4), wanted, APPS)
+    world.behaviour = lambda job, attempt: (world.random.uniform(0.5, 2.0) * job.num_nodes, 0)
+    world.run()
+    world.check()
+    assert {one.state for one in world.database.jobs.values()} == {S.JOB_FINISHED}
+    assert used(world) >= 0.95
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_small_jobs_do_not_starve_one_of_many_nodes(*, known: bool) -> None:
+    """It starts when the jobs that ran as it came have ended, and none of its equals waits so."""
+    minutes = 0.5 if known else 0
+    wanted = [*jobs(2000, wall_time_minutes=minutes)]
+    world = World(1, nodes(4), wanted, APPS)
+    world.behaviour = lambda job, attempt: (world.random.uniform(5.0, 30.0), 0)
+
+    def come() -> None:
+        world.database.jobs[5000] = job(5000, num_nodes=3, threads_per_rank=4)
+        world.database.paths[5000] = [S.PREPROCESSED]
+        world.planner.work_may_have_come()
+
+    world.after(100.0, come)
+    world.run()
+    world.check()
+    (leased,) = (time for time, id_ in world.leased_at if id_ == 5000)
+    (started,) = (time for time, id_ in world.started_at if id_ == 5000)
+    assert started - leased <= 31.0 + LOOK_SECONDS
+
+
+def test_short_jobs_pass_a_large_one_while_it_waits_for_a_long_one() -> None:
+    """Fault: nodes that are held for long idle though there is work that would end in time."""
+    wanted = [
+        job(1, threads_per_rank=4, wall_time_minutes=20),
+        job(2, num_nodes=2, threads_per_rank=4, wall_time_minutes=15, priority=-1),
+        *(job(n, wall_time_minutes=2, priority=-2) for n in range(3, 23)),
+        *(job(n, threads_per_rank=2, wall_time_minutes=30, priority=-3) for n in range(30, 33)),
+    ]
+    world = World(1, nodes(2), wanted, APPS)
+    world.behaviour = lambda job, attempt: (60 * job.wall_time_minutes, 0)
+    world.run()
+    world.check()
+    order = starts(world)
+    assert set(order[1:21]) == set(range(3, 23))  # they end long before job 1 does
+    assert order[21] == 2  # and those that would not, do not pass it
+    began = {id_: time for time, id_ in world.started_at}
+    assert began[2] - began[1] < 20 * 60 + 1
+
+
+def test_what_a_held_node_has_beside_the_large_job_is_used() -> None:
+    """A job that needs two cores of each node leaves two to others, whatever they take."""
+    wanted = [
+        job(1, threads_per_rank=3, priority=3),
+        job(2, num_nodes=2, threads_per_rank=2, priority=2),
+        job(3, threads_per_rank=2, priority=1),
+        job(4, threads_per_rank=2),
+    ]
+    world = World(1, nodes(2), wanted, APPS)
+    world.behaviour = lambda job, attempt: (100.0, 0)
+    world.run()
+    world.check()
+    began = {id_: time for time, id_ in world.started_at}
+    first = began[1]
+    assert began[3] - first < 1  # beside what is held on the other node
+    assert 99 < began[2] - first < 101
+    assert began[4] - first > 99  # all four cores there would have made job 2 wait for it
+
+
+def test_tasks_that_wait_behind_places_go_to_a_node_that_is_idle() -> None:
+    wanted = jobs(400)
+    world = World(1, nodes(2), wanted, APPS)
+    slow = range(1, 400, 7)
+    world.behaviour = lambda job, attempt: (9.0 if job.id in slow else 0.2, 0)
+    world.run()
+    world.check()
+    assert used(world) >= 0.9
+
+
+def test_a_node_where_jobs_fail_that_end_well_elsewhere_is_set_aside() -> None:
+    wanted = jobs(300, max_retries=0)
+    world = World(1, nodes(4), wanted, APPS, node_failure_limit=5)
+    bad = "node3"
+    world.on_node = lambda name, job: (0.01, 1) if name.startswith(bad) else None
+    world.behaviour = lambda job, attempt: (1.0, 0)
+    world.run()
+    world.check()
+    failed = [one for one in world.database.jobs.values() if one.state == S.FAILED]
+    assert 5 <= len(failed) <= 20  # some were under way
+    assert [text for text in world.said if bad in text and "set aside" in text]
+
+
+def test_a_node_is_not_blamed_for_jobs_that_fail_everywhere() -> None:
+    world = World(1, nodes(4), jobs(100), APPS, node_failure_limit=5)
+    world.behaviour = lambda job, attempt: (0.5, 1)
+    world.run()
+    world.check()
+    assert world.said == []
+
+
+def test_a_parallel_job_that_loses_a_node_runs_again_and_what_is_left_is_swept() -> None:
+    world = World(3, nodes(3), jobs(1, num_nodes=3, threads_per_rank=4), APPS)
+    world.behaviour = lambda job, attempt: (60.0, 0)
+    world.after(20.0, world.lose)
+    world.run()
+    world.check()
+    assert outcomes(world, 1) == [Outcome.LOST, Outcome.DONE]
+    assert {id_ for _, id_ in world.swept} == {1}
+
+
+# time ---------------------------------------------------------------------------------------
+
+
+def run_time(seconds: float, ranks: int = 1) -> RunTime:
+    return RunTime(application="plain", ranks=ranks, count=10, mean_seconds=seconds)
+
+
+def test_a_job_that_took_too_long_before_is_not_started() -> None:
+    """Nothing is said of its time, but it is known from earlier runs."""
+    wanted = [job(1), job(2, wall_time_minutes=0.5), job(3, "before"), job(4, timeouts=1)]
+    world = World(1, NODE, wanted, APPS, ends_at=300.0)
+    world.database.run_times = [run_time(600.0)]
+    world.behaviour = lambda job, attempt: (10.0, 0)
+    world.run()
+    world.check()
+    # It says itself that it is short; nothing is known of its app; it has only a rest to do.
+    assert sorted(starts(world)) == [2, 3, 4]
+    assert world.database.paths[1] == [S.PREPROCESSED]
+
+
+def test_jobs_are_warned_before_the_end_once_and_only_those_that_wish_so() -> None:
+    wanted = [job(1, signal="USR1@60"), job(2), job(3, signal="USR2@30"), job(4, signal="USR1@60")]
+    world = World(1, NODE, wanted, APPS, ends_at=120.0, grace_seconds=5.0)
+    world.behaviour = lambda job, attempt: (50.0 if job.id == 4 else 1000.0, 0)
+    began = world.now
+    world.run()
+    world.check()
+    assert [(round(t - began), id_, number) for t, id_, number in world.warned] == [
+        (60, 1, signal.SIGUSR1),
+        (90, 3, signal.SIGUSR2),
+    ]
+    assert outcomes(world, 1) == [Outcome.TIMEOUT]
+    assert outcomes(world, 4) == [Outcome.DONE]
