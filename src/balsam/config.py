@@ -52,7 +52,7 @@ class LauncherSettings(msgspec.Struct, kw_only=True):
 class MpiSettings(msgspec.Struct, kw_only=True):
     """How jobs of several ranks are started."""
 
-    #: Name in the table of MPI start commands; auto: the profile's, or the one that is found.
+    #: Name in the table of MPI start commands, or a program; auto: the profile's, or the one found.
     command: str = "auto"
     #: Further words for every start, before the job's own mpi_flags.
     flags: str = ""

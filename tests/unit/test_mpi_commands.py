@@ -334,3 +334,20 @@ def test_a_name_that_is_not_in_the_table_is_refused() -> None:
             check("opnmpi")
     for name in ("auto", *TABLE):
         check_name(name)
+
+
+def test_the_order_of_path_goes_before_the_order_of_names(tmp_path: Path) -> None:
+    """What a user has loaded stands before what the system has."""
+    loaded = program(tmp_path / "loaded", "mpirun", HYDRA)
+    program(tmp_path / "system", "mpirun.mpich", HYDRA)
+    path = f"{tmp_path}/loaded:{tmp_path}/system"
+    assert find("mpich", path) == (TABLE["mpich"], loaded)
+
+
+def test_a_program_can_be_named_by_its_path_or_name(tmp_path: Path) -> None:
+    path = program(tmp_path, "my-mpirun", HYDRA)
+    check_name(path)
+    assert find(path) == (TABLE["mpich"], path)
+    assert find("my-mpirun", str(tmp_path)) == (TABLE["mpich"], path)
+    with pytest.raises(InvalidInput, match="'/no/such/mpirun'; known are auto, openmpi"):
+        check_name("/no/such/mpirun")

@@ -28,7 +28,7 @@ from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
 from balsam.launcher.plan import Planner
 from balsam.launcher.recover import Recovery, journal_path, launcher_marks
 from balsam.launcher.team import Team
-from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, Workers
+from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, NotStarted, Workers
 from balsam.lifecycle import staging
 from balsam.model.job import Job
 from balsam.model.query import Query
@@ -252,6 +252,8 @@ class Driver:
                 case Lost(host, message):
                     self.note(f"{message}; what it ran is run again")
                     self._planner.worker_lost(host, message, now)
+                case NotStarted(host, message):
+                    self.note(f"node {host}: {message}; the log says more; trying again")
                 case GivenUp(host, message):
                     self.note(f"node {host} is not used any more: {message}")
                     if self._workers.all_given_up:

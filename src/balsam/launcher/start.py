@@ -151,8 +151,8 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         workflow_filter=request.workflow_filter,
         job_mode=request.job_mode,
         nodes=len(team.hosts),
-        cores=node.cores,
-        gpus=len(node.gpus),
+        cores=node.cores * len(team.hosts),
+        gpus=len(node.gpus) * len(team.hosts),
     )
     launcher_id = client.register_launcher(info, pilot.lease_seconds)
 

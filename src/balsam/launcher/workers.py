@@ -62,6 +62,13 @@ class Lost(NamedTuple):
     message: str
 
 
+class NotStarted(NamedTuple):
+    """A node's worker could not be started; it is tried again."""
+
+    host: str
+    message: str
+
+
 class GivenUp(NamedTuple):
     """A node is not tried again."""
 
@@ -69,7 +76,7 @@ class GivenUp(NamedTuple):
     message: str
 
 
-Happening = Joined | News | Lost | GivenUp
+Happening = Joined | News | Lost | NotStarted | GivenUp
 
 
 class _Command:
@@ -271,9 +278,12 @@ class Workers:
 
     def _start_failed(self, post: _Post, code: int) -> Iterable[Happening]:
         self._forget(post)
+        message = f"its worker could not be started (exit code {code})"
         if post.starts >= MOST_STARTS and not post.is_again:
-            yield from self._give_up(post, f"its worker could not be started (exit code {code})")
+            yield from self._give_up(post, message)
         else:
+            if post.starts == 1:
+                yield NotStarted(post.host, message)
             self._start_later(post)
 
     def _lose(self, post: _Post, message: str, *, surely: bool) -> Iterable[Happening]:

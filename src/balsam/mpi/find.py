@@ -42,18 +42,22 @@ class Found(NamedTuple):
 
 
 def check_name(name: str) -> None:
-    """Raise `InvalidInput` unless *name* is 'auto' or in the table."""
-    if name != "auto" and name not in TABLE:
-        known = ["auto", *TABLE]
-        raise InvalidInput(
-            f"there is no MPI command {name!r}; known are {', '.join(known)}.{nearest(name, known)}"
-        )
+    """Raise `InvalidInput` unless *name* is 'auto', in the table, or a program."""
+    if name in ("auto", *TABLE) or shutil.which(os.path.expanduser(name)):
+        return
+    known = ["auto", *TABLE]
+    raise InvalidInput(
+        f"there is no MPI command {name!r}; known are {', '.join(known)}, or give the path of a"
+        f" program.{nearest(name, known)}"
+    )
 
 
 def find(
     name: str, path: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> tuple[MpiCommand, str]:
     """Return the start command *name* ('auto': the one of this machine) and its program.
+
+    *name* can be a program, too, or its path.
 
     'auto' takes the first `mpiexec` or `mpirun` in *path*, since the user's environment leads to
     that of the MPI that programs were built with; else the batch system's own.
@@ -66,8 +70,11 @@ def find(
         None of its programs is in PATH, or which MPI it belongs to cannot be told.
     """
     check_name(name)
-    if name != "auto":
+    if name in TABLE:
         return TABLE[name], _program_of(TABLE[name], path)
+    if name != "auto":
+        named = shutil.which(os.path.expanduser(name), path=path) or name
+        return TABLE[_kind_of(named)], named
     for word in ("mpiexec", "mpirun"):
         program = shutil.which(word, path=path)
         if program:
@@ -82,20 +89,24 @@ def find(
 
 
 def _program_of(command: MpiCommand, path: str | None) -> str:
-    """Return the first program that says it is of *command*, else the first that says nothing."""
+    """Return the first program that says it is of *command*, else the first that says nothing.
+
+    First by the order of directories in *path*: what the user loaded goes before the system's.
+    """
     unknown, others = "", ""
-    for word in command.programs:
-        program = shutil.which(word, path=path)
-        if program is None:
-            continue
-        # Names such as srun are one's own; of an mpiexec, many have one of theirs.
-        kind = command.name if word == command.name else _kind(program, _version_text(program))
-        if kind == command.name:
-            return program
-        if kind:
-            others += f"; {program} is of {kind}"
-        else:
-            unknown = unknown or program
+    for directory in (path or os.environ.get("PATH", os.defpath)).split(os.pathsep):
+        for word in command.programs:
+            program = shutil.which(word, path=directory) if directory else None
+            if program is None:
+                continue
+            # Names such as srun are one's own; of an mpiexec, many have one of theirs.
+            kind = command.name if word == command.name else _kind(program, _version_text(program))
+            if kind == command.name:
+                return program
+            if kind:
+                others += f"; {program} is of {kind}"
+            else:
+                unknown = unknown or program
     if unknown:
         return unknown
     programs = ", ".join(command.programs)
