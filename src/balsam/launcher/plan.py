@@ -27,31 +27,18 @@ from balsam.launcher.blame import Blame
 from balsam.launcher.board import Board
 from balsam.launcher.careers import Held, Loss, Step
 from balsam.launcher.deadline import Deadline
+from balsam.launcher.dispatch import Dispatcher
 from balsam.launcher.leasing import LOOK_SECONDS, Leasing
 from balsam.launcher.messages import Done, Ended, Started
+from balsam.launcher.options import Options
 from balsam.launcher.placement import JobClass, Node
 from balsam.launcher.tasks import TaskBuilder
 from balsam.model.resources import NodeResources
 from balsam.model.states import END_STATES, State
-from balsam.model.wire import Attempt, Lease, LeaseRequest, Move, Refusal, Report
+from balsam.model.wire import Attempt, Lease, Move, Refusal, Report
 
 #: Seconds between SIGTERM and SIGKILL when a user kills a job.
 KILL_SECONDS = 0.5
-
-
-class Options(msgspec.Struct, kw_only=True):
-    """What a planner is told once."""
-
-    launcher_id: int
-    site: str
-    lease: LeaseRequest  #: whose jobs, and which; sizes are filled in as workers join
-    idle_seconds: float
-    persistent: bool = False  #: never end for want of work
-    grace_seconds: float = 10.0
-    ends_at: float | None = None  #: when the allocation is over
-    hooks: int = 1  #: most hooks at a time
-    crash_limit: int = 0  #: how often a job may be lost with its worker; 0: no limit
-    node_failure_limit: int = 0  #: jobs that fail in a row before a node is set aside; 0: no limit
 
 
 class Planner:
@@ -65,7 +52,8 @@ class Planner:
         self.unconfirmed = False  #: the database has not yet heard all that was taken
         self.awaits_nodes = False  #: not all nodes have been there, and some may come yet
         self.started_count = self.ended_count = 0
-        self._board = Board(builder, options.hooks, self._reject)
+        self._board = Board()
+        self._dispatcher = Dispatcher(self._board, builder, options.hooks, self._reject)
         self._blame = Blame(options.node_failure_limit)
         self._deadline = Deadline(options.ends_at, options.grace_seconds)
         self._report = Report(moves=[], attempts=[], released=[])
@@ -105,6 +93,7 @@ class Planner:
         if node is None:
             return
         lost = self._board.lose(name)
+        self._dispatcher.node_lost(name)
         self._nodes_changed()
         suspects = careers.suspects(lost.runs + [held for _, held in lost.cut])
         for spawner, held in lost.torn:
@@ -233,7 +222,7 @@ class Planner:
             self.stop("the launcher's time is over")
         self._warn(now)
         if not self.stopping:
-            self._actions += self._board.place(now, lambda held: self._can_end(held, now))
+            self._actions += self._dispatcher.place(now, lambda held: self._can_end(held, now))
             deadline = self._deadline
             request = self._leasing.due(
                 now, self._board, deadline.minutes_left(now), deadline.too_long(now)

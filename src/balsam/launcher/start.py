@@ -16,8 +16,9 @@ from balsam.client.interface import Client
 from balsam.config import Settings
 from balsam.errors import CannotStart, InvalidInput
 from balsam.launcher.drive import Driver
+from balsam.launcher.options import Options
 from balsam.launcher.placement import Spot
-from balsam.launcher.plan import Options, Planner
+from balsam.launcher.plan import Planner
 from balsam.launcher.recover import process_start
 from balsam.launcher.tasks import MpiStart, TaskBuilder
 from balsam.launcher.team import Team, find_team

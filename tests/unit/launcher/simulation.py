@@ -26,8 +26,9 @@ from balsam.launcher.actions import (
     WarnTasks,
 )
 from balsam.launcher.messages import Done, Ended, Place, Started, Task
+from balsam.launcher.options import Options
 from balsam.launcher.placement import HOOKS
-from balsam.launcher.plan import Options, Planner
+from balsam.launcher.plan import Planner
 from balsam.launcher.tasks import TaskBuilder
 from balsam.model.app import App
 from balsam.model.identity import JobIdentity

@@ -1,0 +1,22 @@
+"""What one launcher is told."""
+
+from __future__ import annotations
+
+import msgspec
+
+from balsam.model.wire import LeaseRequest
+
+
+class Options(msgspec.Struct, kw_only=True):
+    """What a planner is told once."""
+
+    launcher_id: int
+    site: str
+    lease: LeaseRequest  #: whose jobs, and which; sizes are filled in as workers join
+    idle_seconds: float
+    persistent: bool = False  #: never end for want of work
+    grace_seconds: float = 10.0
+    ends_at: float | None = None  #: when the allocation is over
+    hooks: int = 1  #: most hooks at a time
+    crash_limit: int = 0  #: how often a job may be lost with its worker; 0: no limit
+    node_failure_limit: int = 0  #: jobs that fail in a row before a node is set aside; 0: no limit
