@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from balsam.launcher.drive import WORKER_STARTS
+from balsam.launcher.workers import MOST_STARTS
 from balsam.model.query import Query, parse
 from balsam.model.states import State
 from balsam.model.wire import LauncherInfo, LeaseRequest, Outcome
@@ -80,12 +80,12 @@ def test_a_worker_that_dies_again_and_again_ends_the_launcher(
     campaign.app("long", "#\necho ready $BALSAM_ATTEMPT; exec sleep 1000")
     job = campaign.job("long")
     launcher = start("--persistent")
-    for attempt in range(1, WORKER_STARTS + 1):
+    for attempt in range(1, MOST_STARTS + 1):
         campaign.wait_for_output(job, f"ready {attempt}\n")
         launcher.worker().kill()
-    assert f"ended: the worker died {WORKER_STARTS} times" in launcher.wait()
+    assert f"ended: there is no node left: its worker ended {MOST_STARTS} times" in launcher.wait()
     assert (campaign.state(job), campaign.get(job).launcher_id) == (S.RESTART_READY, None)
-    assert [a.outcome for a in campaign.attempts(job)] == [Outcome.LOST] * WORKER_STARTS
+    assert [a.outcome for a in campaign.attempts(job)] == [Outcome.LOST] * MOST_STARTS
 
 
 def test_a_launcher_that_is_killed_leaves_nothing(
