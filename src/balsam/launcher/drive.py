@@ -142,8 +142,8 @@ class Driver:
             Others took over our jobs because we gave no sign of life; all was killed.
         """
         self._catch_signals()
-        poller = self._workers.poller
-        for source in (self._clerk, self._watch, self._wakeup):
+        poller = zmq.Poller()
+        for source in (self._links.socket, self._workers, self._clerk, self._watch, self._wakeup):
             poller.register(source, zmq.POLLIN)
         clean = False
         try:

@@ -18,6 +18,7 @@ Why it is right, in short:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -81,8 +82,7 @@ class Planner:
         request.memory_mib = max((node.memory_mib for node in nodes), default=0)
         for held in self._board.nodes_changed():
             self._board.remove(held)
-            self._report.released.append(held.job.id or 0)
-            del self.held[held.job.id or 0]
+            self._release(held.job.id or 0)
 
     def _resources(self) -> list[NodeResources]:
         return [node.resources for node in self._board.nodes.values() if not node.set_aside]
@@ -223,10 +223,8 @@ class Planner:
         self._warn(now)
         if not self.stopping:
             self._actions += self._dispatcher.place(now, lambda held: self._can_end(held, now))
-            deadline = self._deadline
-            request = self._leasing.due(
-                now, self._board, deadline.minutes_left(now), deadline.too_long(now)
-            )
+            left, too_long = self._deadline.minutes_left(now), self._deadline.too_long(now)
+            request = self._leasing.due(now, self._board, left, too_long)
             self._actions += [actions.LeaseJobs(request)] if request else []
         self._finish(now)
         due, self._actions = self._actions, []
@@ -237,9 +235,7 @@ class Planner:
         times = self._leasing.times() + self._deadline.times()
         times += [n.paused_until for n in self._board.nodes.values() if n.paused_until > now]
         soonest = min((t for t in times if t > now), default=now + LOOK_SECONDS)
-        if self._idle_since is not None and not self.options.persistent:
-            soonest = min(soonest, max(self._idle_since + self.options.idle_seconds, now + 0.001))
-        return soonest
+        return min(soonest, max(self._idle_ends_at, now + 0.001))
 
     @property
     def has_report(self) -> bool:
@@ -275,21 +271,22 @@ class Planner:
         if held.killed or too_large:
             held.step = Step.GIVE_BACK
         match held.step:
-            case Step.GIVE_BACK:
-                self._report.released.append(job)
-                del self.held[job]
             case Step.ENDED:
                 self.ended_count += 1
                 del self.held[job]
-            case _ if self.stopping:
-                self._report.released.append(job)
-                del self.held[job]
+            case _ if self.stopping or held.step is Step.GIVE_BACK:
+                self._release(job)
             case Step.READY:
                 self._board.add(held)
             case Step.PREPROCESS | Step.POSTPROCESS if not held.confirming:
                 self._board.add_hook(held)
             case Step.STAGE_IN | Step.STAGE_OUT if not held.confirming:
                 self._actions.append(actions.StageFiles(held.job, held.step is Step.STAGE_IN))
+
+    def _release(self, job: int) -> None:
+        """Others may go on with it."""
+        self._report.released.append(job)
+        del self.held[job]
 
     def _tell(self, held: Held, moves: list[Move]) -> None:
         """Add to the next report. What a hook or the user may look at must be there first."""
@@ -312,8 +309,7 @@ class Planner:
             self._actions.append(actions.KillTasks(spawner.name, [held.task], KILL_SECONDS))
         elif held.step not in (Step.STAGE_IN, Step.STAGE_OUT) or held.confirming:
             self._board.remove(held)
-            self._report.released.append(job)
-            del self.held[job]
+            self._release(job)
 
     def _reject(self, held: Held, reason: str) -> None:
         """A job cannot be started."""
@@ -391,7 +387,7 @@ class Planner:
             return
         elif self._idle_since is None and not self.stopping:
             self._idle_since = now
-        elif self.stopping or self._has_been_idle(now):
+        elif self.stopping or now >= self._idle_ends_at:
             self._actions.append(actions.Finish(self.stopping or "nothing left to do"))
             self._finished = True
 
@@ -401,14 +397,15 @@ class Planner:
         retry_at = self._leasing.retry_at
         return not self.stopping and retry_at is not None and retry_at < self._deadline.stop_at
 
-    def _has_been_idle(self, now: float) -> bool:
-        idle = 0.0 if self._idle_since is None else now - self._idle_since
-        return idle >= self.options.idle_seconds and not self.options.persistent
+    @property
+    def _idle_ends_at(self) -> float:
+        if self._idle_since is None or self.options.persistent:
+            return math.inf
+        return self._idle_since + self.options.idle_seconds
 
     def _give_back_waiting(self) -> None:
         """Release what was leased and not begun."""
         for job, held in list(self.held.items()):
             moving = held.step in (Step.STAGE_IN, Step.STAGE_OUT) and not held.confirming
             if held.task is None and not moving:
-                self._report.released.append(job)
-                del self.held[job]
+                self._release(job)

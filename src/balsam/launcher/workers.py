@@ -7,7 +7,9 @@ then its jobs may run elsewhere.
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import shutil
 import sys
 import time
@@ -144,10 +146,9 @@ class Workers:
         write_invitation(invitation, self._file)
         self._posts = {host: _Post(host) for host in invitation.hosts}
         self._post_of: dict[str, _Post] = {}  # of links
-        self._commands: list[_Command] = []
-        self._beat_at = self._look_at = 0.0
-        self.poller = zmq.Poller()  #: of the ends of start commands; the caller adds to it
-        self.poller.register(links.socket, zmq.POLLIN)
+        self._commands: dict[int, _Command] = {}  # by the descriptor of their end
+        self._ends = select.epoll()
+        self._beat_at = self._look_at = self._start_at = 0.0
 
     @property
     def count(self) -> int:
@@ -168,8 +169,11 @@ class Workers:
 
     def wake_at(self) -> float:
         """Return the monotonic time at which `look` has something to do, at the latest."""
-        starts = [p.start_at for p in self._posts.values() if p.start_at is not None]
-        return min(self._beat_at, self._look_at, *starts)
+        return min(self._beat_at, self._look_at, self._start_at)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a start command has ended."""
+        return self._ends.fileno()
 
     def send(self, spawner: str, message: ToWorker) -> None:
         self._links.send(spawner, message)
@@ -192,8 +196,8 @@ class Workers:
             source = PIPE if mode else DEVNULL
             process = Popen(argv, stdin=source, stdout=self._errors, stderr=self._errors)
             started = _Command(names, process, local=argv[: len(command)] == command)
-            self._commands.append(started)
-            self.poller.register(started.end, zmq.POLLIN)
+            self._commands[started.end] = started
+            self._ends.register(started.end, select.EPOLLIN)
             for name in names:
                 post = self._posts[name]
                 post.command, post.start_at = started, None
@@ -206,6 +210,7 @@ class Workers:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** max(0, post.starts - 2))
         first = post.is_again and post.starts == 1
         post.start_at = time.monotonic() + (0.0 if first else pause)
+        self._start_at = min(self._start_at, post.start_at)
 
     # what happens -----------------------------------------------------------------------
     def hear(self) -> Iterable[Happening]:
@@ -240,8 +245,8 @@ class Workers:
         if now >= self._beat_at:
             self._beat_at = now + BEAT_SECONDS
             self._links.beat(self._now())
-        for command in [c for c in self._commands if c.process.poll() is not None]:
-            yield from self._command_ended(command)
+        for end, _ in self._ends.poll(0):
+            yield from self._command_ended(self._commands.pop(end))
         if now >= self._look_at:
             self._look_at = now + BEAT_SECONDS
             for post in self._posts.values():
@@ -251,18 +256,20 @@ class Workers:
                     yield from self._lose(post, f"nothing was heard of {post.host}", surely=False)
                 elif post.joined_at is not None and now - post.joined_at > LASTING_SECONDS:
                     post.starts = 0
-        due = [p.host for p in self._posts.values() if p.start_at is not None and p.start_at <= now]
-        if due:
-            self._start(due)
+        if now >= self._start_at:
+            waiting = [post for post in self._posts.values() if post.start_at is not None]
+            due = [post.host for post in waiting if (post.start_at or 0.0) <= now]
+            if due:
+                self._start(due)
+            self._start_at = min((p.start_at for p in waiting if p.start_at), default=math.inf)
 
     def _is_silent(self, post: _Post, now: float) -> bool:
         heard = [self._links[n].heard_at for n in post.spawners if n in self._links]
         return now - min(heard, default=0.0) > self._silence
 
     def _command_ended(self, command: _Command) -> Iterable[Happening]:
-        code = command.process.returncode
-        self._commands.remove(command)
-        self.poller.unregister(command.end)
+        code = command.process.wait()
+        self._ends.unregister(command.end)
         os.close(command.end)
         # Else the workers may live on without it: they are lost when they are silent.
         surely = command.local or (not self._starter.one_command and code != SSH_FAILED)
@@ -334,12 +341,12 @@ class Workers:
     def end(self) -> Iterable[News]:
         """Have all workers kill what they run, and end; return what they still say."""
         self._links.broadcast(Stop())
-        for command in self._commands:
+        for command in self._commands.values():
             if not any(self._posts[host].joined_at for host in command.hosts):
                 command.process.kill()  # it does not hear us
         deadline = time.monotonic() + ENDING_SECONDS
         while (left := deadline - time.monotonic()) > 0:
-            running = [c for c in self._commands if c.process.poll() is None]
+            running = [c for c in self._commands.values() if c.process.poll() is None]
             if not running and not self._awaits_last_news():
                 break
             # What has ended is readable for good: its last news are waited for by the socket.
@@ -350,12 +357,13 @@ class Workers:
             if not watched.poll(int(1000 * (left if running else min(left, 1.0)))) and not running:
                 break
             yield from (each for each in self.hear() if isinstance(each, News))
-        for command in self._commands:
+        for command in self._commands.values():
             if command.process.poll() is None:
                 command.process.kill()
             command.process.wait()
             os.close(command.end)
-        self._commands = []
+        self._commands = {}
+        self._ends.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _awaits_last_news(self) -> bool:
