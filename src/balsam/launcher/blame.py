@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum, auto
 
 from balsam.launcher.actions import Action, RecallTasks, Say
@@ -36,9 +37,10 @@ class Blame:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._last: dict[str, dict[str, bool]] = {}  # by app and node: did its last run end well
+        self.paused: set[Node] = set()  #: on which nothing is started for now
 
     def ended(
-        self, node: Node, job: Job, ended: Ended, nodes: list[Node], now: float
+        self, node: Node, job: Job, ended: Ended, nodes: Collection[Node], now: float
     ) -> list[Action]:
         """Take the end of a run on *node*; set nodes aside, or let them wait.
 
@@ -52,19 +54,29 @@ class Blame:
         else:
             node.failed[job.id or 0] = job.application
         due: list[Action] = []
-        for each in [node, *(other for other in nodes if other.paused_until > now)]:
-            due += self._act_on(each, nodes, ended, now) if not each.set_aside else []
+        for each in (node, *self.paused) if self.paused else (node,):
+            if len(each.failed) >= self._limit > 0 and not each.set_aside:
+                due += self._act_on(each, nodes, ended, now)
+            else:
+                self._release(each)
         return due
 
-    def _act_on(self, node: Node, nodes: list[Node], ended: Ended, now: float) -> list[Action]:
+    def _release(self, node: Node) -> None:
+        node.paused_until = 0.0
+        self.paused.discard(node)
+
+    def _act_on(
+        self, node: Node, nodes: Collection[Node], ended: Ended, now: float
+    ) -> list[Action]:
         verdict = self._judge(node)
         recalls: list[Action] = [RecallTasks(spawner.name) for spawner in node.spawners]
         if verdict is Verdict.SUSPECT and len(nodes) > 1:
             if node.paused_until:
                 return []  # it was, and that did not help
             node.paused_until = now + PAUSE_SECONDS
+            self.paused.add(node)
             return recalls
-        node.paused_until = 0.0
+        self._release(node)
         others = sum(bool(other.set_aside) for other in nodes)
         if verdict is not Verdict.GUILTY or others >= _most_set_aside(len(nodes)):
             return []
@@ -75,8 +87,6 @@ class Blame:
         return [Say(f"node {node.host} is set aside: {node.set_aside}"), *recalls]
 
     def _judge(self, node: Node) -> Verdict:
-        if not self._limit or len(node.failed) < self._limit:
-            return Verdict.INNOCENT
         elsewhere = [
             well
             for app in set(node.failed.values())

@@ -94,6 +94,7 @@ class Planner:
             return
         lost = self._board.lose(name)
         self._dispatcher.node_lost(name)
+        self._blame.paused.discard(node)
         self._nodes_changed()
         suspects = careers.suspects(lost.runs + [held for _, held in lost.cut])
         for spawner, held in lost.torn:
@@ -233,7 +234,7 @@ class Planner:
     def wake_at(self, now: float) -> float:
         """Return when to call `plan` again at the latest, though nothing happened."""
         times = self._leasing.times() + self._deadline.times()
-        times += [n.paused_until for n in self._board.nodes.values() if n.paused_until > now]
+        times += [node.paused_until for node in self._blame.paused]
         soonest = min((t for t in times if t > now), default=now + LOOK_SECONDS)
         return min(soonest, max(self._idle_ends_at, now + 0.001))
 
@@ -371,10 +372,10 @@ class Planner:
             job_class.ran(ended.time - held.attempt.started_at)
         self._tell(held, careers.run_ended(held, ended, self.stopping))
         if not held.killed and not held.timed_out:
-            nodes = list(self._board.nodes.values())
+            nodes = self._board.nodes.values()
             due = self._blame.ended(node, held.job, ended, nodes, self._now)
             self._actions += due
-            if any(isinstance(action, actions.Say) for action in due):  # one was set aside
+            if due:  # a node was set aside, perhaps
                 self._nodes_changed()
 
     # the end -----------------------------------------------------------------------
