@@ -34,6 +34,8 @@ from balsam.model.resources import NodeResources
 MOST_STARTS = 5
 #: A worker that was there for so many seconds before it ended was no failed start.
 LASTING_SECONDS = 60.0
+#: Seconds in which a worker that was started has to be there.
+JOIN_SECONDS = 300.0
 #: First and longest pause, in seconds, before a worker is started again.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 #: Seconds that workers get to kill what they run, and end.
@@ -102,6 +104,7 @@ class _Post:
         self.silent: set[str] = set()  #: links that have said their last
         self.joined_at: float | None = None
         self.starts = 0  #: since it last stayed
+        self.started_at = 0.0
         self.start_at: float | None = 0.0  #: when to start it; None: it was started, or given up
         self.is_again = False  #: it was there before
         self.given_up = ""
@@ -202,7 +205,7 @@ class Workers:
                 post = self._posts[name]
                 post.command, post.start_at = started, None
                 post.is_here = started.local
-                post.starts += 1
+                post.starts, post.started_at = post.starts + 1, time.monotonic()
                 for words in self._directory.glob(f"{name}-*.words"):
                     words.unlink(missing_ok=True)
 
@@ -250,18 +253,32 @@ class Workers:
         if now >= self._look_at:
             self._look_at = now + BEAT_SECONDS
             for post in self._posts.values():
-                if post.silent:  # unasked
-                    yield from self._lose(post, f"the worker on {post.host} ended", surely=True)
-                elif post.joined_at is not None and self._is_silent(post, now):
-                    yield from self._lose(post, f"nothing was heard of {post.host}", surely=False)
-                elif post.joined_at is not None and now - post.joined_at > LASTING_SECONDS:
-                    post.starts = 0
+                yield from self._look_at_post(post, now)
         if now >= self._start_at:
             waiting = [post for post in self._posts.values() if post.start_at is not None]
             due = [post.host for post in waiting if (post.start_at or 0.0) <= now]
             if due:
                 self._start(due)
             self._start_at = min((p.start_at for p in waiting if p.start_at), default=math.inf)
+
+    def _look_at_post(self, post: _Post, now: float) -> Iterable[Happening]:
+        if post.joined_at is None:
+            is_starting = post.start_at is None and not post.given_up
+            if is_starting and now - post.started_at > JOIN_SECONDS:
+                self._abandon(post)
+                yield from self._start_failed(post, None)
+        elif post.silent:  # unasked
+            yield from self._lose(post, f"the worker on {post.host} ended", surely=True)
+        elif self._is_silent(post, now):
+            yield from self._lose(post, f"nothing was heard of {post.host}", surely=False)
+        elif now - post.joined_at > LASTING_SECONDS:
+            post.starts = 0
+
+    def _abandon(self, post: _Post) -> None:
+        """End the start command of one worker, which may wait for ever."""
+        if post.command is not None and len(post.command.hosts) == 1:
+            post.command.process.kill()
+        post.command = None
 
     def _is_silent(self, post: _Post, now: float) -> bool:
         heard = [self._links[n].heard_at for n in post.spawners if n in self._links]
@@ -283,9 +300,10 @@ class Workers:
                 message = f"the worker on {post.host} ended unexpectedly ({code})"
                 yield from self._lose(post, message, surely=True)
 
-    def _start_failed(self, post: _Post, code: int) -> Iterable[Happening]:
+    def _start_failed(self, post: _Post, code: int | None) -> Iterable[Happening]:
         self._forget(post)
-        message = f"its worker could not be started (exit code {code})"
+        how = f"did not join in {JOIN_SECONDS:g} s" if code is None else f"ended with code {code}"
+        message = f"its worker could not be started: it {how}"
         if post.starts >= MOST_STARTS and not post.is_again:
             yield from self._give_up(post, message)
         else:
@@ -300,10 +318,9 @@ class Workers:
             self._links.socket.poll(int(1000 * left) + 1)
             yield from self.hear()
         yield from self._last_words(post)
-        if post.command is not None and len(post.command.hosts) == 1:
-            post.command.process.kill()  # the start command may wait for ever
+        self._abandon(post)
         self._forget(post)
-        post.command, post.joined_at, post.is_again = None, None, True
+        post.joined_at, post.is_again = None, True
         if post.is_here:
             kill_marked(self._marks_of(post))  # its guardian may have died, too
         yield Lost(post.host, message)
