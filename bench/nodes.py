@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,6 +34,17 @@ def cpu_seconds(pid: int) -> float:
 def busy(spans: list[tuple[float, float]], since: float, until: float) -> float:
     """Return the seconds of *spans* (start, end) that lie between two times."""
     return sum(max(0.0, min(end, until) - max(start, since)) for start, end in spans)
+
+
+def imports(tell: Callable[..., None]) -> None:
+    """Tell how long a worker takes to import what it needs: a thousand nodes do so at once."""
+    words = [sys.executable, "-X", "importtime", "-c", "import balsam.launcher.worker"]
+    taken = []
+    for _ in range(9):
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stderr
+        (line,) = (line for line in said.splitlines() if line.endswith("| balsam.launcher.worker"))
+        taken.append(int(line.split("|")[1]) / 1000)
+    tell("imports", worker_ms=round(statistics.median(taken), 1), least_ms=min(taken), wanted_ms=60)
 
 
 def pretended(site: Site, nodes: int, slots: int, tell: Callable[..., None]) -> None:

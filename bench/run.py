@@ -270,6 +270,7 @@ def nodes(folder: Path) -> None:
     """How busy many nodes are kept, and what that costs the head; and two slots of this machine."""
     import nodes as measured
 
+    measured.imports(tell)
     for count in (64, 256):
         measured.pretended(Site(folder / str(count)), count, 16, tell)
     measured.processes(Site(folder / "processes"), tell)

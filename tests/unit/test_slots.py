@@ -62,7 +62,6 @@ def fill(slots: Slots, **fields: Any) -> list[Taken]:
 )
 def test_as_many_are_placed_as_fit(fields: dict[str, Any], count: int) -> None:
     slots = Slots(node(gpus=2))
-    assert slots.capacity(Request(**fields)) == count
     taken = fill(slots, **fields)
     assert len(taken) == count
     for one in taken:
@@ -163,10 +162,12 @@ def test_resources_are_never_over_committed_and_all_come_back(
         if taken:
             held.append((request, taken))
         elif not held:
-            assert slots.capacity(request) == 0
+            assert slots.node.shortage(request)
         used = [sum(u for _, one in held for d, u in one.gpus if d == g) for g in range(gpus)]
         assert all(units <= UNITS for units in used)
         assert slots.gpu_units == [UNITS - units for units in used]
+        told = [core for _, one in held for core in one.cores]
+        assert len(set(told)) == len(told) <= cores, "a core was given twice"
         assert slots.core_units >= 0
         assert slots.memory_mib >= 0
         assert sum(r.core_units(cores) for r, _ in held) + slots.core_units == cores * UNITS
@@ -183,12 +184,7 @@ def test_resources_are_never_over_committed_and_all_come_back(
 
 @given(requests, st.integers(1, 8), st.integers(0, 3))
 def test_what_a_node_can_hold_is_what_it_says(request: Request, cores: int, gpus: int) -> None:
-    """The node's word on a request, its capacity, and what is placed are one."""
+    """A request is placed on an empty node unless the node says why it never can be."""
     resources = node(cores, gpus)
-    slots = Slots(resources)
-    capacity = slots.capacity(request)
-    assert (capacity > 0) is (resources.shortage(request) == "")
-    placed = 0
-    while slots.take(request):
-        placed += 1
-    assert placed == capacity
+    assert (Slots(resources).take(request) is None) is bool(resources.shortage(request))
+    assert Slots(resources).has_room(request) is not bool(resources.shortage(request))

@@ -84,7 +84,7 @@ class Dispatcher:
         return self._sends.setdefault(spawner.name, Send(spawner.name, [], [], []))
 
     def _place_hooks(self) -> None:
-        """Start hooks on the first node: that is where the launcher is."""
+        """Start hooks on the node that joined first: mostly, that is where the launcher is."""
         node = next(iter(self._board.nodes.values()), None)
         if node is None or not self._board.hooks:
             return

@@ -154,11 +154,6 @@ class Workers:
         self._beat_at = self._look_at = self._start_at = 0.0
 
     @property
-    def count(self) -> int:
-        """How many workers are there."""
-        return sum(post.joined_at is not None for post in self._posts.values())
-
-    @property
     def are_starting(self) -> bool:
         """Whether workers are on their way that were not there yet, and have not failed."""
         return any(

@@ -48,22 +48,6 @@ class Slots:
         """Nothing is taken."""
         return self.core_units == self.node.cores * UNITS
 
-    def capacity(self, request: Request) -> int:
-        """Return how many jobs of *request* the empty node can hold at once."""
-        cores = request.core_units(self.node.cores)
-        counts = [self.node.cores * UNITS // cores]
-        if request.gpu_units:
-            share = round(request.gpus_per_rank * UNITS)
-            whole = -(-request.gpu_units // UNITS) if share >= UNITS else None
-            per_device = UNITS // share if share < UNITS else 0
-            ranks = request.ranks_per_node
-            counts.append(
-                len(self.node.gpus) // whole if whole else len(self.node.gpus) * per_device // ranks
-            )
-        if request.memory_mib:
-            counts.append(self.node.memory_mib // request.memory_mib)
-        return min(counts)
-
     def take(self, request: Request, like: Taken | None = None) -> Taken | None:
         """Take what one job of *request* needs, or nothing and return None.
 
