@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from balsam.client.connect import create_site, open_client
-from balsam.errors import StoreError
+from balsam.errors import StoreError, StoreFull
+from balsam.launcher.log import Log
 from balsam.model.job import Job
 from balsam.model.query import Query
 from balsam.model.states import State
@@ -50,12 +51,22 @@ def test_the_disk_of_the_journal_and_the_log(
     ballast = fill_up(log)
     wait_until(lambda: launcher.process.poll() is not None, lambda: launcher.output)
     assert launcher.process.returncode == 1
-    assert f"cannot write the journal {log}/launcher_1.journal" in launcher.output
+    assert re.search(rf"cannot write the (journal|log) {log}/launcher_1\.", launcher.output)
     assert "Traceback" not in launcher.output
     assert not any(map(is_running, below))
     ballast.unlink()
     assert "launcher 1 on" in run()
     check_accounts(campaign, executed, COUNT)
+
+
+def test_a_log_that_cannot_be_written_is_told_once(tmp_path: Path, mount: Mount) -> None:
+    """What was left over does not hide that when the log is closed."""
+    mount(tmp_path, "64k")
+    log = Log(tmp_path / "launcher_1.log", lambda: 1.0)
+    fill_up(tmp_path)
+    with pytest.raises(StoreFull, match=r"cannot write the log .*launcher_1\.log: No space left"):
+        log.line("x" * 10_000)
+    log.close()
 
 
 class TestSite:
