@@ -61,8 +61,8 @@ class MpiSettings(msgspec.Struct, kw_only=True):
 class NodesSettings(msgspec.Struct, kw_only=True):
     """The nodes of a launcher, and how its workers get there."""
 
-    #: What starts the workers: plain (this machine only), ssh, srun, mpiexec, pbsdsh, flux; auto:
-    #: the profile's, or what belongs to the allocation.
+    #: What starts the workers: plain (this machine only), ssh, srun, mpiexec, pbsdsh, flux, jsrun,
+    #: blaunch, qrsh, aprun; auto: the profile's, or what belongs to the allocation.
     start: str = "auto"
     #: The ssh command, with its options, for workers and for MPI.
     ssh: str = "ssh"

@@ -75,6 +75,7 @@ class Driver:
         self._say = say
         self._log = Log(client.path / "log" / f"launcher_{self._id}.log", client.now)
         self._journal = Journal(journal_path(client.path, self._id))
+        self._node_count = len(team.hosts)
         self._links = Links(team.hosts)
         self._workers = self._make_workers(team, environ)
         self._clerk = Clerk(self.note)
@@ -249,6 +250,8 @@ class Driver:
                 case Joined(host, resources, spawners):
                     self._log.line(f"node {host} joined: {resources.summary}")
                     self._planner.worker_joined(host, resources, spawners)
+                    if self._node_count > 1 and not self._workers.are_starting:
+                        self.note(f"nodes: {self._planner.capacity()}")
                 case Lost(host, message):
                     self.note(f"{message}; what it ran is run again")
                     self._planner.worker_lost(host, message, now)
@@ -279,9 +282,9 @@ class Driver:
     # the database ---------------------------------------------------------------------
     def _gather(self, now: float) -> None:
         """Journal what happened, and keep it until the database is told."""
-        if not self._planner.has_report:
+        if self._planner.ledger.is_empty:
             return
-        news = self._planner.take_report()
+        news = self._planner.ledger.take()
         self._journal.done(news)
         self._log.moves(news, self._planner.labels)
         self._pending.moves += news.moves

@@ -1,7 +1,7 @@
 """The planner: decides what a launcher does. Pure: events in, actions out, the time given.
 
 The driver calls the methods that are named for events as these happen, then `plan`, and
-carries out the actions that it returns. `take_report` gives what the database is to be told.
+carries out the actions that it returns. `ledger` has what the database is to be told.
 
 Why it is right, in short:
 
@@ -21,8 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import msgspec
-
 from balsam.launcher import actions, careers
 from balsam.launcher.blame import Blame
 from balsam.launcher.board import Board
@@ -30,13 +28,14 @@ from balsam.launcher.careers import Held, Loss, Step
 from balsam.launcher.deadline import Deadline
 from balsam.launcher.dispatch import Dispatcher
 from balsam.launcher.leasing import LOOK_SECONDS, Leasing
+from balsam.launcher.ledger import Ledger
 from balsam.launcher.messages import Done, Ended, Started
 from balsam.launcher.options import Options
 from balsam.launcher.placement import JobClass, Node
 from balsam.launcher.tasks import TaskBuilder
 from balsam.model.resources import NodeResources
 from balsam.model.states import END_STATES, State
-from balsam.model.wire import Attempt, Lease, Move, Refusal, Report
+from balsam.model.wire import Lease, Move, Refusal, Report
 
 #: Seconds between SIGTERM and SIGKILL when a user kills a job.
 KILL_SECONDS = 0.5
@@ -57,8 +56,7 @@ class Planner:
         self._dispatcher = Dispatcher(self._board, builder, options.hooks, self._reject)
         self._blame = Blame(options.node_failure_limit)
         self._deadline = Deadline(options.ends_at, options.grace_seconds)
-        self._report = Report(moves=[], attempts=[], released=[])
-        self._attempts: dict[tuple[int, int], Attempt] = {}
+        self.ledger = Ledger()
         self._actions: list[actions.Action] = []
         self._leasing = Leasing(options.lease)
         self._idle_since: float | None = None
@@ -180,7 +178,7 @@ class Planner:
             if refusal.job in self.held:
                 self._drop(refusal.job)
             else:
-                self._report.released.append(refusal.job)
+                self.ledger.release(refusal.job)
         for job, state in reached.items():
             held = self.held.get(job)
             if held and held.confirming and held.state == state:
@@ -239,13 +237,15 @@ class Planner:
         return min(soonest, max(self._idle_ends_at, now + 0.001))
 
     @property
-    def has_report(self) -> bool:
-        return bool(self._report.moves or self._attempts or self._report.released)
-
-    @property
     def is_short_of_work(self) -> bool:
         """Places are free and nothing is there for them: news for the database cannot wait."""
         return not self._board.classes.ranked() and self._board.has_idle_cores
+
+    def capacity(self) -> str:
+        """Return what the nodes have that are there, in one line."""
+        nodes = self._resources()
+        cores, gpus = sum(n.cores for n in nodes), sum(len(n.gpus) for n in nodes)
+        return f"{len(nodes)} are there, with {cores} cores, {gpus} GPUs"
 
     def status(self) -> str:
         """Return how far it is, in one line."""
@@ -253,15 +253,6 @@ class Planner:
             f"{self.ended_count} jobs ended, {self.started_count} runs started,"
             f" {len(self.held)} jobs in hand"
         )
-
-    def take_report(self) -> Report:
-        """Return what happened since the last call."""
-        report, self._report = self._report, Report(moves=[], attempts=[], released=[])
-        # An attempt that goes on will change while the report is on its way.
-        copy = msgspec.structs.replace
-        report.attempts = [a if a.ended_at else copy(a) for a in self._attempts.values()]
-        self._attempts = {}
-        return report
 
     # the way of one job -------------------------------------------------------------
     def _go_on(self, held: Held, now: float) -> None:
@@ -286,16 +277,12 @@ class Planner:
 
     def _release(self, job: int) -> None:
         """Others may go on with it."""
-        self._report.released.append(job)
+        self.ledger.release(job)
         del self.held[job]
 
     def _tell(self, held: Held, moves: list[Move]) -> None:
         """Add to the next report. What a hook or the user may look at must be there first."""
-        self._report.moves += moves
-        if held.attempt is not None:
-            self._attempts[held.attempt.job, held.attempt.number] = held.attempt
-            if held.attempt.ended_at is not None:
-                held.attempt = None
+        self.ledger.add(held, moves)
         if moves and held.step in (Step.POSTPROCESS, Step.STAGE_OUT, Step.PREPROCESS):
             held.confirming = True
 
@@ -382,7 +369,7 @@ class Planner:
     def _finish(self, now: float) -> None:
         """End when there is nothing left to do, or when all has stopped."""
         awaits_more = (self.awaits_nodes and not self.stopping) or self._awaits_retry
-        if self.held or self.has_report or self.unconfirmed or awaits_more:
+        if self.held or not self.ledger.is_empty or self.unconfirmed or awaits_more:
             self._idle_since = None
         elif self._finished or self._leasing.is_asked or not (self._board.nodes or self.stopping):
             return

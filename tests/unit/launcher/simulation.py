@@ -298,8 +298,8 @@ class World:
         self.planner.leased(lease, self.now)
 
     def _flush(self) -> None:
-        if self.planner.has_report:
-            news = self.planner.take_report()
+        if not self.planner.ledger.is_empty:
+            news = self.planner.ledger.take()
             self._pending.moves += news.moves
             self._pending.attempts += news.attempts
             self._pending.released += news.released
