@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import BIN
-
-#: Facts about setting up real systems; they stand beside the project where there are any.
-RECIPES = Path(__file__).parents[3] / "shared" / "recipes"
+from tests.slurm import Slurm, cluster
 
 #: What a worker does: it starts jobs, on both hosts and on its own, some at the same time.
 WORKER = """
@@ -53,35 +49,24 @@ json.dump(told, open(sys.argv[1], "w"))
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Slurm with two hosts, h1 and h2, of two CPUs and GPUs (which are devices only)."""
-    if not (RECIPES / "slurm-up.sh").exists() or not Path("/usr/sbin/slurmctld").exists():
-        pytest.skip("there is no recipe for Slurm here, or no Slurm (`apt-get install slurm-wlm`)")
-    if os.geteuid():
-        pytest.skip("only root can make hosts")
-    folder = Path("/tmp") / f"balsam-slurm-{os.getpid()}"  # Slurm's sockets need a short path
-    environ = {**os.environ, "NETNS": "1", "GPUS": "2", "CPUS": "2", "BASEPORT": "28300"}
-    subprocess.run([RECIPES / "slurm-up.sh", "2", folder], env=environ, check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run([RECIPES / "slurm-down.sh", folder], check=True)
-        subprocess.run(["rm", "-rf", folder, f"{folder}.net"], check=True)
+def slurm() -> Iterator[Slurm]:
+    """Two hosts of two CPUs and GPUs (which are devices only)."""
+    with cluster(2, GPUS="2", CPUS="2", BASEPORT="28300") as found:
+        yield found
 
 
 def test_jobs_start_where_they_should_and_do_not_wait_for_each_other(
-    slurm: Path, tmp_path: Path
+    slurm: Slurm, tmp_path: Path
 ) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     told = tmp_path / "told.json"
     step = "srun --overlap -N1 -n1 -r1 --mem=0 --cpu-bind=none --mpi=none --input=none"
     batch = [
-        *(f"{slurm}.net/on", "1", "sbatch", "--wait", "-N2", "--exclusive", "--gres=gpu:2"),
+        *("sbatch", "--wait", "-N2", "--exclusive", "--gres=gpu:2"),
         *("--chdir", tmp_path, "-o", tmp_path / "output", "--wrap"),
         f"PATH={BIN}:$PATH {step} {sys.executable} worker.py {told}",
     ]
-    environ = {**os.environ, "SLURM_CONF": str(slurm / "slurm.conf")}
-    subprocess.run(batch, env=environ, timeout=120, check=False)
+    slurm.run(*batch)
     assert told.exists(), (tmp_path / "output").read_text()
     seen = json.loads(told.read_text())
     assert seen["allocation"] == ["slurm", "h1", "h2"]
