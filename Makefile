@@ -16,7 +16,7 @@ demo: $(VENV)/demo.installed
 
 test: $(VENV)/test.installed check
 	tools/install-test-needs
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/test.installed
 	$(BIN)/ruff format --check src tests bench docs examples

@@ -112,22 +112,24 @@ def test_an_upgrade(balsam: Balsam, site: Path) -> None:
     assert "`balsam db migrate`" in error(balsam("ls"))
     before = (site / "balsam.db").read_bytes()
     told = done(balsam("db", "migrate", "--dry-run"))
-    assert re.search(r"^Would upgrade the database from schema 0001 to 0002:\n  0002  Retry", told)
+    assert re.search(r"^Would upgrade the database from schema 0001 to 0003:\n  0002  Retry", told)
     assert (site / "balsam.db").read_bytes() == before
     told = done(balsam("db", "migrate"))
     match = re.search(rf"^Backup: (.*/backup/before-migration-0001-{STAMP}\.db)\n", told)
     assert match
-    assert "Upgraded the database from schema 0001 to 0002." in told
+    assert "Upgraded the database from schema 0001 to 0003." in told
     assert names(balsam) == ALL
     done(balsam("db", "restore", match[1], "--yes"))
     assert names(balsam) == ALL
 
 
 def downgrade(file: Path) -> None:
-    """Undo what revision 0002 does to the tables."""
+    """Undo what revisions 0002 and 0003 do to the tables."""
     connection = sqlite3.connect(file)
     connection.executescript(
         """
+        DROP TABLE run_times; ALTER TABLE attempts DROP COLUMN placement;
+        ALTER TABLE jobs DROP COLUMN signal; ALTER TABLE apps DROP COLUMN signal;
         DROP INDEX ix_jobs_queue; DROP INDEX ix_jobs_retry_at;
         ALTER TABLE jobs DROP COLUMN retry; ALTER TABLE jobs DROP COLUMN retry_at;
         ALTER TABLE jobs DROP COLUMN timeouts; ALTER TABLE jobs DROP COLUMN crashes;

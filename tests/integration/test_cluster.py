@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def kill_all(site: Path) -> None:
     every = [first, *first.children(recursive=True)]
     first.suspend()
     for process in every:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # ended meanwhile
+            process.kill()
     wait_until(lambda: not any(is_running(process.pid) for process in every))
 
 

@@ -26,7 +26,12 @@ from balsam.launcher.link import Links
 from balsam.launcher.log import Log
 from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
 from balsam.launcher.plan import Planner
-from balsam.launcher.recover import Recovery, journal_path, launcher_marks
+from balsam.launcher.recover import (
+    Recovery,
+    journal_path,
+    launcher_directory,
+    launcher_marks,
+)
 from balsam.launcher.team import Team
 from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, NotStarted, Workers
 from balsam.lifecycle import staging
@@ -100,7 +105,7 @@ class Driver:
             os.set_blocking(end, False)
 
     def _make_workers(self, team: Team, environ: dict[str, str]) -> Workers:
-        directory = self._client.path / "run" / f"launcher_{self._id}"
+        directory = launcher_directory(self._client.path, self._id)
         keys, settings = self._links.keys, team.settings
         invitation = Invitation(
             endpoints=self._links.endpoints,

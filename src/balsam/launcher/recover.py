@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,11 @@ from balsam.model.wire import LauncherInfo
 
 def journal_path(site: Path, launcher_id: int) -> Path:
     return site / "log" / f"launcher_{launcher_id}.journal"
+
+
+def launcher_directory(site: Path, launcher_id: int) -> Path:
+    """Return the directory of what a launcher's workers read and leave."""
+    return site / "run" / f"launcher_{launcher_id}"
 
 
 def process_start(pid: int) -> str:
@@ -79,14 +85,20 @@ class Recovery:
                 overdue[info.id] = info.expires_at
                 gone = self._overdue.get(info.id) == info.expires_at
             if gone or (info.id in ended and not visible):
-                freed += self._take_over(info)
+                alive = visible and process_start(info.pid) == info.pid_started
+                freed += self._take_over(info, alive=alive)
         self._overdue = overdue
         return freed
 
-    def _take_over(self, info: LauncherInfo) -> int:
-        """Retire the dead launcher *info*; return how many jobs it held."""
+    def _take_over(self, info: LauncherInfo, *, alive: bool) -> int:
+        """Retire the dead launcher *info*; return how many jobs it held.
+
+        What is left of it is killed before its jobs can run again; but only after that where
+        it is *alive*, late as it is: what it says of their ends has then to be refused.
+        """
         journal = journal_path(self._client.path, info.id)
-        killed = kill_leftovers(self._client.path, info.id) if info.host == self._host else 0
+        ours = info.host == self._host
+        killed = kill_leftovers(self._client.path, info.id) if ours and not alive else 0
         told = 0
         try:
             report = replay(journal, info.id)
@@ -103,7 +115,10 @@ class Recovery:
         held = self._client.retire_launcher(
             info.id, message, lost=True, crash_limit=self._crash_limit
         )
+        if ours and alive:
+            killed = kill_leftovers(self._client.path, info.id)
         journal.unlink(missing_ok=True)
+        shutil.rmtree(launcher_directory(self._client.path, info.id), ignore_errors=True)
         self._say(
             f"{message}: took over {held} jobs, {told} executions from its journal,"
             f" killed {killed} leftover processes"

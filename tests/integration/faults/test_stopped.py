@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
@@ -13,6 +16,22 @@ from tests.integration.conftest import Campaign, Start, is_running, wait_until
 from tests.integration.faults.conftest import settings
 
 S = State
+
+
+def stops_between_transactions(campaign: Campaign, launcher: Popen[str]) -> bool:
+    """Stop a launcher; not, however, while it has SQLite's file locked, as it then stays."""
+    launcher.send_signal(signal.SIGSTOP)
+    file = campaign.site / "balsam.db"
+    if not file.exists():
+        return True
+    try:
+        with closing(sqlite3.connect(file, timeout=0.5, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        launcher.send_signal(signal.SIGCONT)
+        return False
+    return True
 
 
 @pytest.mark.parametrize("at_first", ["exit 0", "exit 3"], ids=["done", "failed"])
@@ -37,7 +56,7 @@ def test_what_a_stopped_launcher_tells_is_refused_and_recorded(
         campaign.wait_for(job, S.RUNNING)
     worker = first.worker()
     pids = [worker.pid, *(child.pid for child in worker.children())]
-    first.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: stops_between_transactions(campaign, first.process))
     Path(campaign.get(late).workdir, "go").touch()
     campaign.wait_for_output(late, "ended")
     wait_until(lambda: len(worker.children()) == 1)

@@ -61,5 +61,5 @@ def test_a_job_that_is_killed_leaves_nothing(hosts: Hosts, tmp_path: Path, progr
     wait_until(lambda: len(list(tmp_path.iterdir())) == 4)
     assert {file.stem for file in tmp_path.iterdir()} == {"h2", "h3"}
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) != 0
+    process.wait(60)  # MPICH's does not always say that it was killed
     hosts.wait_until_empty()
