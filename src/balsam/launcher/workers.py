@@ -179,8 +179,8 @@ class Workers:
     # starting ---------------------------------------------------------------------------
     def _start(self, hosts: list[str]) -> None:
         command = [sys.executable, "-X", "utf8", "-m", "balsam.launcher.worker", str(self._file)]
-        # The far end sees the end of ours by its standard input.
-        mode = [WATCH_INPUT] if self._starter.name == "ssh" else []
+        # Workers see the end of ours by their standard input, also while they start.
+        mode = [WATCH_INPUT] if self._starter.name in ("ssh", "plain") else []
         if self._starter.one_command:
             lines = self._starter.words(hosts, command, self._ssh)
         else:
