@@ -15,6 +15,11 @@
     ├── CannotStart           a job that cannot be started, with the reason
     ├── LeaseLost             the launcher's right to its jobs has ended
     ├── NeedsAnswer           a question with nobody there to answer it
+    ├── SchedulerError        the batch system
+    │   ├── SchedulerAway     it does not answer: trying again helps
+    │   ├── SchedulerRefused  it does not take the request, with its own words
+    │   └── UnreadableAnswer  it says what we cannot read, with the line
+    ├── ServiceRuns           the site has a service already
     ├── ServerError           the database server that a site manages cannot do what was asked
     │   └── ServerElsewhere   it was started on another host, and cannot be reached from here
     └── StoreError            the database
@@ -94,6 +99,28 @@ class NeedsAnswer(BalsamError):
     """A question was asked and nobody is there to answer it."""
 
     exit_code = 2
+
+
+class SchedulerError(BalsamError):
+    """The batch system cannot do what was asked."""
+
+
+class SchedulerAway(SchedulerError):
+    """The batch system's command cannot be run, took too long, or found nobody to ask."""
+
+    retryable = True
+
+
+class SchedulerRefused(SchedulerError):
+    """The batch system does not take the request."""
+
+
+class UnreadableAnswer(SchedulerError):
+    """The batch system's command wrote what we cannot read; the message has the line."""
+
+
+class ServiceRuns(BalsamError):
+    """The site has a service already, or ours was replaced by another."""
 
 
 class ServerError(BalsamError):

@@ -1,0 +1,61 @@
+"""The only place that runs commands of batch systems."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from balsam.errors import SchedulerAway
+from balsam.schedulers.scheduler import Answer
+
+
+class Command:
+    """Runs commands of the batch system, one at a time, each with a time limit.
+
+    Parameters
+    ----------
+    seconds
+        How long a command may take.
+    environ
+        Its variables; the language is set to C, so that words and dates are those we know.
+    """
+
+    def __init__(self, seconds: float, environ: Mapping[str, str] = os.environ) -> None:
+        self._seconds = seconds
+        self._environ = {**environ, "LC_ALL": "C"}
+
+    def __call__(self, argv: Sequence[str], stdin: str = "") -> Answer:
+        """Run *argv* and return what it said, whatever its exit code.
+
+        Raises
+        ------
+        SchedulerAway
+            There is no such program, or it took too long (it was killed).
+        """
+        program = shutil.which(argv[0], path=self._environ.get("PATH"))
+        if program is None:
+            raise SchedulerAway(f"there is no program {argv[0]!r} in PATH")
+        try:
+            done = subprocess.run(
+                [program, *argv[1:]],
+                input=stdin.encode(),
+                capture_output=True,
+                timeout=self._seconds,
+                env=self._environ,
+                start_new_session=True,  # Ctrl-C is the user's word to us, not to it
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SchedulerAway(
+                f"{' '.join(argv)!r} did not end within {self._seconds:g} s"
+            ) from error
+        except OSError as error:
+            raise SchedulerAway(f"cannot run {program}: {error.strerror}") from error
+        return Answer(
+            argv=tuple(argv),
+            code=done.returncode,
+            out=done.stdout.decode(errors="replace"),
+            err=done.stderr.decode(errors="replace"),
+        )
