@@ -8,11 +8,9 @@ import time
 
 from balsam.errors import UnreadableAnswer
 
-#: Words that stand where there is no time, or no limit.
-_NONE = frozenset(
-    ("unlimited", "infinite", "infinity", "none", "not_set", "unknown", "undefined", "n/a")
-    + ("partition_limit", "(null)", "-", "--", "-/-")
-)
+_NO_LIMIT = {"unlimited", "infinite", "infinity", "none", "partition_limit", "not_set"}
+_NOT_KNOWN = {"unknown", "undefined", "n/a", "(null)", "-", "--", "-/-"}
+_NONE = _NO_LIMIT | _NOT_KNOWN
 _DURATION = re.compile(r"(?:(\d+)-)?(\d*(?::\d*){0,2})(?:\.\d+)?")
 #: The formats of moments in local time, as far as their sources tell: Slurm, ctime (PBS, qacct of
 #: Grid Engine 8.1), qacct of Univa Grid Engine 8.6.

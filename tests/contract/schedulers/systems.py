@@ -1,0 +1,24 @@
+"""All systems of the suite, by name: each a context manager over a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from tests.contract.schedulers.fake_system import FakeSystem
+from tests.contract.schedulers.system import System
+
+
+def fake(name: str) -> Callable[[Path], AbstractContextManager[System]]:
+    @contextmanager
+    def opened(path: Path) -> Iterator[System]:
+        yield FakeSystem(name, path)
+
+    return opened
+
+
+#: One line for each fake.
+FAKES: dict[str, Callable[[Path], AbstractContextManager[System]]] = {}
+#: Those that run what is submitted to them.
+REAL: dict[str, Callable[[Path], AbstractContextManager[System]]] = {}
