@@ -11,6 +11,13 @@ from balsam.errors import SchedulerAway
 from balsam.schedulers.scheduler import Answer
 
 
+#: What commands are told, so that they write what we read: words and dates that we know, times
+#: as seconds (Slurm), each value on one line (Grid Engine).
+SETTINGS = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s", "SGE_SINGLE_LINE": "1"}
+#: Variables by which users change what commands write, for themselves.
+_HABITS = ("SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_", "LSB_BJOBS_", "FLUX_JOBS_FORMAT")
+
+
 class Command:
     """Runs commands of the batch system, one at a time, each with a time limit.
 
@@ -19,12 +26,13 @@ class Command:
     seconds
         How long a command may take.
     environ
-        Its variables; the language is set to C, so that words and dates are those we know.
+        Its variables; those that change what it writes are set (`SETTINGS`), or left out.
     """
 
     def __init__(self, seconds: float, environ: Mapping[str, str] = os.environ) -> None:
         self._seconds = seconds
-        self._environ = {**environ, "LC_ALL": "C"}
+        kept = {name: text for name, text in environ.items() if not name.startswith(_HABITS)}
+        self._environ = kept | SETTINGS
 
     def __call__(self, argv: Sequence[str], stdin: str = "") -> Answer:
         """Run *argv* and return what it said, whatever its exit code.
