@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.contract.schedulers.fake_system import FakeSystem
+from tests.contract.schedulers.local_system import local_system
 from tests.contract.schedulers.system import System
 
 
@@ -21,4 +22,6 @@ def fake(name: str) -> Callable[[Path], AbstractContextManager[System]]:
 #: One line for each fake.
 FAKES: dict[str, Callable[[Path], AbstractContextManager[System]]] = {}
 #: Those that run what is submitted to them.
-REAL: dict[str, Callable[[Path], AbstractContextManager[System]]] = {}
+REAL: dict[str, Callable[[Path], AbstractContextManager[System]]] = {
+    "local": local_system,
+}
