@@ -62,8 +62,12 @@ class FakeSystem:
             state.start(number(scheduler_id))
 
     def end(self, scheduler_id: str, script: str, fate: Fate) -> None:
+        """Write, too, what the script would have written."""
         with world.opened(self._world) as state:
             state.end(number(scheduler_id), fate)
+            request = state.get(number(scheduler_id))
+        if request and request.output:
+            Path(request.output).write_text(f"in {request.directory}\n")
 
     def fault(self, fault: Fault | None) -> None:
         with world.opened(self._world) as state:

@@ -19,8 +19,8 @@ def fake(name: str) -> Callable[[Path], AbstractContextManager[System]]:
     return opened
 
 
-#: One line for each fake.
-FAKES: dict[str, Callable[[Path], AbstractContextManager[System]]] = {}
+#: Those that only print: a file of `fakes/` each.
+FAKES = {name: fake(name) for name in ("slurm",)}
 #: Those that run what is submitted to them.
 REAL: dict[str, Callable[[Path], AbstractContextManager[System]]] = {
     "local": local_system,

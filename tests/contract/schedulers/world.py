@@ -98,6 +98,10 @@ class World:
         return [] if self.fault == "missing" else self._requests
 
     @property
+    def num_nodes(self) -> int:
+        return NUM_NODES
+
+    @property
     def free_hosts(self) -> list[str]:
         if self.is_full:
             return []
