@@ -156,7 +156,7 @@ def expected_starts(live: Sequence[Request], limits: Limits, now: float) -> dict
         if each.is_open and (each.max_running is None or each.max_running >= limits.max_running)
     }
     ends = sorted(
-        max(now, (each.started_at or now) + each.minutes * 60)
+        max(now, (now if each.started_at is None else each.started_at) + each.minutes * 60)
         for each in live
         if not each.is_waiting
     )
