@@ -13,6 +13,8 @@ import pytest
 
 #: Facts about setting up real systems; they stand beside the project where there are any.
 RECIPES = Path(__file__).parents[2] / "shared" / "recipes"
+#: Those of Slurm's commands that adapters and launchers use.
+COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct", "sacctmgr", "srun")
 
 
 class Slurm:
@@ -21,6 +23,37 @@ class Slurm:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.environ = {**os.environ, "SLURM_CONF": str(path / "slurm.conf")}
+
+    def commands(self) -> dict[str, str]:
+        """Return an environment in whose PATH Slurm's commands run on the first host."""
+        folder = self.path / "bin"
+        if not folder.exists():
+            folder.mkdir()
+            for name in COMMANDS:
+                program = shutil.which(name)
+                file = folder / name
+                file.write_text(f'#!/bin/sh\nexec {self.path}.net/on 1 {program} "$@"\n')
+                file.chmod(0o755)
+        return {**self.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+    def process(self, name: str) -> int:
+        """Return the process id of a daemon: slurmctld, slurmd.node1, …; the one started last."""
+        lines = (self.path / "pids").read_text().splitlines()
+        return [int(line.split()[1]) for line in lines if line.split()[0] == name][-1]
+
+    def start_controller(self) -> None:
+        """Start slurmctld again, as the recipe does, after it was killed."""
+        with (self.path / "log" / "slurmctld.again").open("ab") as log:
+            started = subprocess.Popen(
+                self.on(1, ["slurmctld", "-D"]),
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        with (self.path / "pids").open("a") as pids:
+            pids.write(f"slurmctld {started.pid}\n")
 
     def on(self, number: int, argv: Sequence[object]) -> list[str]:
         """Return the words that run *argv* on a host."""
