@@ -19,6 +19,7 @@
     │   ├── SchedulerAway     it does not answer: trying again helps
     │   ├── SchedulerRefused  it does not take the request, with its own words
     │   └── UnreadableAnswer  it says what we cannot read, with the line
+    ├── BudgetSpent           it would cost more node-hours than the budget has left
     ├── ServiceRuns           the site has a service already
     ├── ServerError           the database server that a site manages cannot do what was asked
     │   └── ServerElsewhere   it was started on another host, and cannot be reached from here
@@ -117,6 +118,10 @@ class SchedulerRefused(SchedulerError):
 
 class UnreadableAnswer(SchedulerError):
     """The batch system's command wrote what we cannot read; the message has the line."""
+
+
+class BudgetSpent(BalsamError):
+    """It would cost more node-hours than the budget has left."""
 
 
 class ServiceRuns(BalsamError):

@@ -11,8 +11,10 @@ import pytest
 
 from balsam.client.local import LocalClient
 from balsam.model.app import App
+from balsam.model.batch_job import BatchJob
 from balsam.model.job import Job
 from balsam.model.query import ALL
+from balsam.model.service import ServiceInfo, ServiceStatus
 from balsam.model.states import State
 from balsam.model.wire import LauncherInfo, LeaseRequest, Move, Report
 from tests.contract.pilot import add, everything
@@ -38,6 +40,12 @@ WRITES: dict[str, Callable[[LocalClient], Any]] = {
     ),
     "renew": lambda client: client.renew(1, 1000.0),
     "retire_launcher": lambda client: client.retire_launcher(1, "x"),
+    "create_batch_job": lambda client: client.create_batch_job(BatchJob(name="b2"), budget=10),
+    "update_batch_job": lambda client: client.update_batch_job(1, {"message": "x"}),
+    "register_service": lambda client: client.register_service(ServiceInfo(host="h"), 9),
+    "renew_service": lambda client: client.renew_service(1, ServiceStatus(trouble="x"), 90),
+    "request_service_stop": lambda client: client.request_service_stop(),
+    "end_service": lambda client: client.end_service(1, "x"),
 }
 READS: dict[str, Callable[[LocalClient], Any]] = {
     "apps": lambda client: client.apps(ALL),
@@ -53,6 +61,9 @@ READS: dict[str, Callable[[LocalClient], Any]] = {
     "iterate_attempts": lambda client: list(client.iterate_attempts(ALL)),
     "batch_jobs": lambda client: client.batch_jobs(ALL),
     "run_times": lambda client: client.run_times(),
+    "waiting": lambda client: client.waiting(10),
+    "node_hours": lambda client: client.node_hours(),
+    "service": lambda client: client.service(),
     "launchers": lambda client: client.launchers(),
     "outlook": lambda client: client.outlook(1, LeaseRequest(limit=5)),
     "expired_launchers": lambda client: client.expired_launchers(),
@@ -66,10 +77,13 @@ def fill(client: LocalClient) -> None:
     add(client, "held", "free", "ended")
     client.lease(1, LeaseRequest(limit=1))
     client.move_jobs(ALL.where(name="ended"), State.FAILED)
+    client.create_batch_job(BatchJob(name="b1"))
+    client.register_service(ServiceInfo(host="h"), -1)
 
 
 def look(client: LocalClient) -> Any:
-    return everything(client), client.launchers(live=False)
+    known = client.batch_jobs(ALL), client.service()
+    return everything(client), client.launchers(live=False), known
 
 
 def checkpointed(site: Path) -> Path:

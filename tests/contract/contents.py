@@ -10,10 +10,12 @@ import psycopg
 
 from balsam.client.local import LocalClient
 from balsam.model.app import App
+from balsam.model.batch_job import BatchJob
 from balsam.model.graph import Kind
 from balsam.model.job import Job
 from balsam.model.query import ALL
 from balsam.model.retry import rules_of
+from balsam.model.service import QueueState, ServiceInfo, ServiceStatus
 from balsam.model.wire import Outcome
 from tests.contract.pilot import Clock, Pilot
 
@@ -28,6 +30,7 @@ TABLES = (
     "launchers",
     "meta",
     "run_times",
+    "services",
 )
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -137,4 +140,7 @@ def fill_with_everything(client: LocalClient, clock: Clock) -> list[int]:
     client.kill_jobs(ALL.where(id=ids[-2]))
     client.retire_launcher(pilot.id, "its time was over")
     client.delete_jobs(ALL.where(id=ids[-3]))
+    client.create_batch_job(BatchJob(name="ü", tags={"k": "v"}, started_at=1 / 3, exit_code=-9))
+    status = ServiceStatus(queues=[QueueState(name="q")], news=[TEXTS[3]])
+    client.renew_service(client.register_service(ServiceInfo(host="h"), 9), status, 9)
     return ids

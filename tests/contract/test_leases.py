@@ -12,6 +12,7 @@ import pytest
 from balsam.client.local import LocalClient
 from balsam.errors import LeaseLost
 from balsam.model.app import App
+from balsam.model.batch_job import BatchJob
 from balsam.model.job import Job
 from balsam.model.query import ALL
 from balsam.model.states import LEASABLE_STATES, STATES, State
@@ -115,9 +116,11 @@ def test_what_can_be_leased(client: LocalClient, pilot: Pilot, rival: Pilot, sta
 
 
 def test_a_launcher_is_known_while_it_lives(client: LocalClient, clock: Clock) -> None:
+    batch_job = client.create_batch_job(BatchJob(name="b")).id
     info = LauncherInfo(
         host="h", pid=5, pid_started="x", owner="me", workflow_filter="w", job_mode="serial",
-        nodes=2, cores=3, gpus=4, batch_job_id=9,
+        nodes=2, cores=3, gpus=4, batch_job_id=batch_job, tags={"k": "v"}, memory_mib=5,
+        scheduler_id="17.h",
     )  # fmt: skip
     first = client.register_launcher(info, 60.0)
     second = client.register_launcher(info, 90.0)
@@ -126,7 +129,8 @@ def test_a_launcher_is_known_while_it_lives(client: LocalClient, clock: Clock) -
     assert [launcher.id for launcher in found] == [first, second]
     assert found[0] == LauncherInfo(
         id=first, host="h", pid=5, pid_started="x", owner="me", workflow_filter="w",
-        job_mode="serial", nodes=2, cores=3, gpus=4, batch_job_id=9,
+        job_mode="serial", nodes=2, cores=3, gpus=4, batch_job_id=batch_job, tags={"k": "v"},
+        memory_mib=5, scheduler_id="17.h",
         started_at=clock.now, expires_at=clock.now + 60,
     )  # fmt: skip
     clock.now += 1

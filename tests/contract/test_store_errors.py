@@ -15,6 +15,7 @@ from balsam.client.connect import open_client
 from balsam.client.local import LocalClient
 from balsam.errors import (
     BalsamError,
+    SchedulerAway,
     SiteError,
     StoreAway,
     StoreBusy,
@@ -52,7 +53,7 @@ LOCKERS = {
     "postgresql": """if True:
         import psycopg, sys
         with psycopg.connect(sys.argv[1]) as connection:
-            for table in ("counters", "apps", "launchers", "jobs"):
+            for table in ("counters", "apps", "launchers", "jobs", "batch_jobs", "services"):
                 connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
             print(flush=True)
             sys.stdin.readline()
@@ -264,5 +265,5 @@ def test_only_some_errors_are_worth_another_try() -> None:
         return {error}.union(*(below(sub) for sub in error.__subclasses__()))
 
     retryable = {error for error in below(BalsamError) if error.retryable}
-    assert retryable == {StoreAway, StoreBusy, StoreConflict, StoreFull}
+    assert retryable == {StoreAway, StoreBusy, StoreConflict, StoreFull, SchedulerAway}
     assert {error.exit_code for error in below(StoreError)} == {1}

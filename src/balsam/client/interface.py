@@ -6,17 +6,19 @@ speak to a server. Callers never know which they hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from balsam.model.app import App
-from balsam.model.batch_job import BatchJob
+from balsam.model.batch_job import LIVE_STATES, BatchJob, BatchState
+from balsam.model.demand import Waiting
 from balsam.model.graph import Kind
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.query import Query
 from balsam.model.run_time import RunTime
+from balsam.model.service import ServiceInfo, ServiceStatus
 from balsam.model.states import State
 from balsam.model.wire import (
     Attempt,
@@ -197,7 +199,70 @@ class Client(Protocol):
     def run_times(self) -> list[RunTime]:
         """Return how long runs took, of those that ended well, by app and number of ranks."""
 
+    # batch jobs and the service ------------------------------------------------------
     def batch_jobs(self, query: Query) -> list[BatchJob]: ...
+
+    def create_batch_job(self, new: BatchJob, *, budget: float = 0.0) -> BatchJob:
+        """Record a request for nodes, before the scheduler hears of it; return it with its id.
+
+        Parameters
+        ----------
+        budget
+            Node-hours that all batch jobs of the site together may cost; 0: no limit.
+
+        Raises
+        ------
+        BudgetSpent
+            It would cost more; nothing is recorded.
+        ServiceRuns
+            The service that asks (`new.service_id`) was ended.
+        """
+
+    def update_batch_job(
+        self,
+        batch_job: int,
+        changes: dict[str, Any],
+        states: Collection[BatchState] = LIVE_STATES,
+    ) -> bool:
+        """Set fields of a batch job if it is in one of *states*; tell whether it was."""
+
+    def node_hours(self) -> float:
+        """Return what all batch jobs cost: until they have ended, all that they asked for."""
+
+    def waiting(self, limit: int | None = None, *, by_workflow: bool = False) -> list[Waiting]:
+        """Return the jobs that have not ended, counted by what they ask for.
+
+        Parameters
+        ----------
+        limit
+            Look at so many at most of those that are free (the first in the queue), that
+            launchers have, that wait for their retry, and that wait for parents. Without it, all
+            jobs are looked at: for questions of users, not for what is asked again and again.
+        """
+
+    def service(self) -> ServiceInfo | None:
+        """Return the service that was started last, with what it last knew; None: never one.
+
+        It lives when it has not ended and its `expires_at` is not over.
+        """
+
+    def register_service(self, info: ServiceInfo, lease_seconds: float) -> int:
+        """Enter a service and return its id. Raises `ServiceRuns` when another one lives."""
+
+    def renew_service(self, service: int, status: ServiceStatus, lease_seconds: float) -> bool:
+        """Prolong a service's lease and note what it knows; tell whether it is asked to stop.
+
+        Raises
+        ------
+        ServiceRuns
+            It was ended meanwhile, and may have been followed by another.
+        """
+
+    def request_service_stop(self) -> bool:
+        """Ask the site's service to stop, wherever it is; tell whether there is one."""
+
+    def end_service(self, service: int, message: str) -> None:
+        """Note that a service ended, and why."""
 
     # launchers ----------------------------------------------------------------------
     def register_launcher(self, info: LauncherInfo, lease_seconds: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,12 +13,14 @@ from balsam.client.interface import Watch
 from balsam.config import Settings, user_name
 from balsam.errors import InvalidInput
 from balsam.model.app import App
-from balsam.model.batch_job import BatchJob
+from balsam.model.batch_job import LIVE_STATES, BatchJob, BatchState
+from balsam.model.demand import Waiting
 from balsam.model.graph import Kind
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.query import ALL, Filter, Query
 from balsam.model.run_time import RunTime
+from balsam.model.service import ServiceInfo, ServiceStatus
 from balsam.model.states import State
 from balsam.model.wire import (
     Attempt,
@@ -32,7 +34,18 @@ from balsam.model.wire import (
     Report,
     Topic,
 )
-from balsam.store import apps, events, graph, jobs, launchers, reports, run_times
+from balsam.store import (
+    apps,
+    batch_jobs,
+    demand,
+    events,
+    graph,
+    jobs,
+    launchers,
+    reports,
+    run_times,
+    services,
+)
 from balsam.store.database import Connection
 from balsam.store.engine import Store
 from balsam.store.rows import JobReader
@@ -185,8 +198,63 @@ class LocalClient:
     def run_times(self) -> list[RunTime]:
         return self._store.read(run_times.fetch)
 
+    def waiting(self, limit: int | None = None, *, by_workflow: bool = False) -> list[Waiting]:
+        return self._store.read(
+            lambda connection: demand.fetch(connection, limit, by_workflow=by_workflow)
+        )
+
+    # batch jobs
     def batch_jobs(self, query: Query = ALL) -> list[BatchJob]:
-        return self._store.read(lambda connection: events.fetch_batch_jobs(connection, query))
+        return self._store.read(lambda connection: batch_jobs.fetch(connection, query))
+
+    def create_batch_job(self, new: BatchJob, *, budget: float = 0.0) -> BatchJob:
+        owned = msgspec.structs.replace(new, owner=new.owner or user_name())
+
+        def insert(connection: Connection) -> BatchJob:
+            if new.service_id is not None:
+                services.check_live(connection, new.service_id)
+            return batch_jobs.insert(connection, owned, self._clock(), budget)
+
+        return self._store.write(insert, _everybody)
+
+    def update_batch_job(
+        self,
+        batch_job: int,
+        changes: dict[str, Any],
+        states: Collection[BatchState] = LIVE_STATES,
+    ) -> bool:
+        return self._store.write(
+            lambda connection: batch_jobs.update(connection, batch_job, changes, states),
+            _everybody,
+        )
+
+    def node_hours(self) -> float:
+        return self._store.read(lambda connection: batch_jobs.node_hours(connection, self._clock()))
+
+    # the service
+    def service(self) -> ServiceInfo | None:
+        return self._store.read(services.last)
+
+    def register_service(self, info: ServiceInfo, lease_seconds: float) -> int:
+        now = self._clock()
+        return self._store.write(
+            lambda connection: services.register(connection, info, now, now + lease_seconds)
+        )
+
+    def renew_service(self, service: int, status: ServiceStatus, lease_seconds: float) -> bool:
+        return self._store.write(
+            lambda connection: services.renew(
+                connection, service, status, self._clock() + lease_seconds
+            )
+        )
+
+    def request_service_stop(self) -> bool:
+        return self._store.write(services.request_stop, _everybody)
+
+    def end_service(self, service: int, message: str) -> None:
+        self._store.write(
+            lambda connection: services.end(connection, service, message, self._clock())
+        )
 
     # launchers
     def register_launcher(self, info: LauncherInfo, lease_seconds: float) -> int:

@@ -7,6 +7,11 @@ from functools import cache
 import msgspec
 
 
+def is_record(kind: object) -> bool:
+    """Tell whether *kind* is the type of a record."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
 @cache
 def fields(record: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
     """Return the fields of *record* in their order."""

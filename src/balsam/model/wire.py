@@ -184,6 +184,9 @@ class LauncherInfo(msgspec.Struct, kw_only=True):
     ended_at: float | None = None
     message: str = ""
     batch_job_id: int | None = None
+    scheduler_id: str = ""  #: of the allocation it runs in, '' when it is in none
+    memory_mib: int = 0  #: of each node
+    tags: dict[str, str] = {}  #: it takes jobs that have all these
 
 
 class LeaseRequest(msgspec.Struct, kw_only=True):
@@ -192,6 +195,7 @@ class LeaseRequest(msgspec.Struct, kw_only=True):
     limit: int
     workflow_filter: str = ""  #: substring of the workflow's name
     owner: str = ""  #: '' for any
+    tags: dict[str, str] = {}  #: jobs that have all these
     serial: bool = True  #: jobs of one rank on one node
     parallel: bool = True  #: jobs of several ranks or nodes
     num_nodes: int = 1

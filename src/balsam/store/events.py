@@ -1,18 +1,16 @@
-"""History: events, attempts and batch jobs, which are only read here."""
+"""History: events and attempts, which are only read here."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from balsam.model import records
-from balsam.model.batch_job import BatchJob
 from balsam.model.identity import JobIdentity
 from balsam.model.query import Query
 from balsam.model.wire import Attempt, Event
 from balsam.store import dialect, select
 from balsam.store.rows import reader_of
-from balsam.store.schema import attempts, batch_jobs, events
+from balsam.store.schema import attempts, events
 
 _ATTEMPT_COLUMNS = [column.name for column in attempts.c]
 
@@ -43,14 +41,3 @@ def fetch_attempts(connection: Connection, identity: JobIdentity, jobs: list[int
     for attempt in found:
         attempt.job_id = identity.text(attempt.job)
     return found
-
-
-def fetch_batch_jobs(connection: Connection, query: Query) -> list[BatchJob]:
-    names = [field.name for field in records.fields(BatchJob)]
-    statement = (
-        sa.select(*(batch_jobs.c[name] for name in names))
-        .where(*select.conditions(query, "batch_jobs"))
-        .order_by(*select.ordering(query, "batch_jobs"))
-    )
-    rows = connection.execute(select.sliced(statement, query))
-    return list(map(reader_of(BatchJob, names), rows))

@@ -19,7 +19,7 @@ from balsam.model.resources import UNITS
 from balsam.model.retry import crash_reason, is_over_limit
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.model.wire import LauncherInfo, Lease, LeaseRequest, Outcome, Outlook, Renewal
-from balsam.store import dialect, moves, run_times
+from balsam.store import batch_jobs, dialect, moves, run_times
 from balsam.store import rows as row_mapping
 from balsam.store.moves import Change
 from balsam.store.rows import JobReader
@@ -40,6 +40,8 @@ def register(connection: Connection, info: LauncherInfo, now: float, expires_at:
     """Insert a launcher and return its id."""
     values = msgspec.structs.asdict(info) | {"started_at": now, "expires_at": expires_at}
     del values["id"]
+    if info.batch_job_id is not None:
+        batch_jobs.launcher_started(connection, info, now)
     statement = launchers.insert().values(**values).returning(launchers.c.id)
     return int(connection.execute(statement).scalar_one())
 
@@ -94,6 +96,7 @@ def _scope(request: LeaseRequest) -> list[sa.ColumnElement[bool]]:
         terms.append(dialect.has_text(jobs.c.workflow, request.workflow_filter))
     if request.owner:
         terms.append(jobs.c.owner == request.owner)
+    terms += [dialect.string_at(jobs.c.tags, [key]) == v for key, v in request.tags.items()]
     serial = sa.and_(jobs.c.num_nodes == 1, jobs.c.ranks_per_node == 1)
     if not request.parallel:
         terms.append(serial)
@@ -228,7 +231,9 @@ def _take_free(connection: Connection, launcher: int, request: LeaseRequest) -> 
         .cte("chosen")  # which PostgreSQL surely evaluates once
     )
     statement = sa.update(jobs).where(jobs.c.id.in_(sa.select(chosen.c.id)))
-    taken = statement.values(launcher_id=launcher).returning(*_LEASED_COLUMNS)
+    batch_job = sa.select(launchers.c.batch_job_id).where(launchers.c.id == launcher)
+    given = {"launcher_id": launcher, "batch_job_id": batch_job.scalar_subquery()}
+    taken = statement.values(**given).returning(*_LEASED_COLUMNS)
     return list(connection.execute(taken))
 
 

@@ -17,11 +17,12 @@ from balsam.model import records
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.job import DERIVED, Job
+from balsam.model.service import ServiceInfo
 from balsam.model.states import LEASABLE_STATES, STATES
 from balsam.model.wire import Attempt, Event, LauncherInfo
 
 #: The revision that this code reads and writes (the newest in `migrations/versions`).
-REVISION = "0003"
+REVISION = "0004"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -56,7 +57,7 @@ def _column(field: msgspec.structs.FieldInfo) -> sa.Column[Any]:
         return sa.Column(field.name, sa.BigInteger(), nullable=False, server_default=_text(field))
     if kind is float:
         return sa.Column(field.name, sa.Double(), nullable=False, server_default=_text(field))
-    if kind is Any or get_origin(kind) is dict:
+    if kind is Any or get_origin(kind) is dict or records.is_record(kind):
         return sa.Column(field.name, Json(), nullable=False, server_default="{}")
     if get_origin(kind) is list:
         return sa.Column(field.name, Json(), nullable=False, server_default="[]")
@@ -133,6 +134,13 @@ batch_jobs = sa.Table(
     metadata,
     sa.Column("id", RowId, primary_key=True),
     *_columns(BatchJob, "id"),
+)
+
+services = sa.Table(
+    "services",
+    metadata,
+    sa.Column("id", RowId, primary_key=True),
+    *_columns(ServiceInfo, "id"),
 )
 
 launchers = sa.Table(

@@ -1,0 +1,78 @@
+"""Work that waits, counted by class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from balsam.model import records
+from balsam.model.demand import Waiting
+from balsam.model.states import END_STATES, LEASABLE_STATES, State
+from balsam.store import dialect
+from balsam.store.rows import reader_of
+from balsam.store.schema import DELAYED, FREE, jobs
+
+_PLAIN = (
+    *("num_nodes", "ranks_per_node", "threads_per_rank", "threads_per_core", "cores_per_rank"),
+    *("gpus_per_rank", "memory_mib", "node_packing_count", "wall_time_minutes"),
+    *("application", "owner", "state", "launcher_id"),
+)
+_NAMES = [field.name for field in records.fields(Waiting)]
+
+
+def fetch(connection: Connection, limit: int | None, *, by_workflow: bool) -> list[Waiting]:
+    """Return the jobs that have not ended, by class.
+
+    Parameters
+    ----------
+    limit
+        Look at so many at most of those that are free (the first in the queue), that launchers
+        have, that wait for their retry, and that wait for parents; None: at all.
+    """
+    delayed = dialect.using_index(_jobs(by_workflow), jobs, "ix_jobs_retry_at")
+    free = dialect.using_index(_jobs(by_workflow), jobs, "ix_jobs_queue")
+    held = jobs.c.launcher_id.is_not(None)
+    if limit is None:
+        parts = [_jobs(by_workflow).where(jobs.c.state.not_in(END_STATES))]
+    else:
+        order = jobs.c.priority.desc(), jobs.c.num_nodes.desc(), jobs.c.wall_time_minutes.desc()
+        waits = jobs.c.state == State.AWAITING_PARENTS
+        unheld = jobs.c.launcher_id.is_(None), jobs.c.state.in_(LEASABLE_STATES)
+        parts = [
+            free.where(sa.text(FREE)).order_by(*order, jobs.c.id),
+            _jobs(by_workflow).where(held, jobs.c.state.not_in(END_STATES)),
+            delayed.where(sa.text(DELAYED), *unheld).order_by(jobs.c.retry_at),
+            _jobs(by_workflow).where(waits).order_by(jobs.c.id),
+        ]
+    found: list[Waiting] = []
+    for part in parts:
+        found += _counted(connection, part.limit(limit) if limit else part)
+    return found
+
+
+def _jobs(by_workflow: bool) -> sa.Select[Any]:
+    workflow = jobs.c.workflow if by_workflow else sa.literal("").label("workflow")
+    return sa.select(
+        *(jobs.c[name] for name in _PLAIN),
+        jobs.c.id,
+        jobs.c.retry_at,
+        jobs.c.retry_at.is_not(None).label("is_delayed"),
+        (jobs.c.timeouts > 0).label("was_timed_out"),
+        workflow,
+    )
+
+
+def _counted(connection: Connection, statement: sa.Select[Any]) -> list[Waiting]:
+    some = statement.subquery()
+    kinds = [some.c[name] for name in (*_PLAIN, "is_delayed", "was_timed_out", "workflow")]
+    counts = {
+        "count": sa.func.count().label("count"),
+        "example": sa.func.min(some.c.id).label("example"),
+        "retry_at": sa.func.min(some.c.retry_at).label("retry_at"),
+    }
+    grouped = sa.select(*kinds, *counts.values()).group_by(*kinds)
+    names = [column.name for column in grouped.selected_columns]
+    read = reader_of(Waiting, names)
+    return [read(row) for row in connection.execute(grouped)]
