@@ -38,6 +38,7 @@ class FakeSystem:
         self.max_minutes = world.QUEUES[0].max_minutes
         self.refusal: str = module.REFUSAL
         self.short: tuple[str, ...] = ()
+        self._number = getattr(module, "number", number)
         self._world = path / "world.json"
         commands = path / "bin"
         commands.mkdir(parents=True)
@@ -59,13 +60,13 @@ class FakeSystem:
 
     def start(self, scheduler_id: str) -> None:
         with world.opened(self._world) as state:
-            state.start(number(scheduler_id))
+            state.start(self._number(scheduler_id))
 
     def end(self, scheduler_id: str, script: str, fate: Fate) -> None:
         """Write, too, what the script would have written."""
         with world.opened(self._world) as state:
-            state.end(number(scheduler_id), fate)
-            request = state.get(number(scheduler_id))
+            state.end(self._number(scheduler_id), fate)
+            request = state.get(self._number(scheduler_id))
         if request and request.output:
             Path(request.output).write_text(f"in {request.directory}\n")
 
@@ -75,11 +76,11 @@ class FakeSystem:
 
     def forget(self, scheduler_id: str) -> None:
         with world.opened(self._world) as state:
-            state.forget(number(scheduler_id))
+            state.forget(self._number(scheduler_id))
 
 
 def number(scheduler_id: str) -> int:
-    """Return the world's number of an id: its digits (fakes with other ids: see `fakes`)."""
+    """Return the world's number of an id: its digits. Fakes with other ids have a `number`."""
     return int(
         "".join(character for character in scheduler_id.split(".")[0] if character.isdigit())
     )

@@ -21,7 +21,7 @@ def fake(name: str) -> Callable[[Path], AbstractContextManager[System]]:
 
 
 #: Those that only print: a file of `fakes/` each.
-FAKES = {name: fake(name) for name in ("slurm",)}
+FAKES = {name: fake(name) for name in ("slurm", "flux")}
 #: Those that run what is submitted to them.
 REAL: dict[str, Callable[[Path], AbstractContextManager[System]]] = {
     "local": local_system,
