@@ -170,11 +170,13 @@ def settings_page() -> str:
         " it. An unknown setting is an error that names the nearest one.\n",
     ]
     for group in msgspec.structs.fields(config.Settings):
-        record = group.type
-        parts.append(f"## [{group.name}]\n\n{inspect.getdoc(record)}\n")
+        name, record = group.name, group.type
+        if name == "queues":
+            name, record = "queues.NAME", config.QueuePolicy
+        parts.append(f"## [{name}]\n\n{inspect.getdoc(record)}\n")
         texts = notes(record)
         rows = [
-            (code(f"{group.name}.{field.name}"), code(_default(field)), texts.get(field.name, ""))
+            (code(f"{name}.{field.name}"), code(_default(field)), texts.get(field.name, ""))
             for field in msgspec.structs.fields(record)
         ]
         parts.append(table(("setting", "default", "meaning"), rows))
@@ -183,7 +185,7 @@ def settings_page() -> str:
 
 def _type(kind: Any) -> str:
     name = inspect.formatannotation(kind)
-    for module in ("typing.", "balsam.model.states.", "balsam.model.wire.", "balsam.model.retry."):
+    for module in ("typing.", "balsam.model.states.", "balsam.model.batch_job.", "balsam.model.wire.", "balsam.model.retry."):
         name = name.replace(module, "")
     return name
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from balsam.errors import AlreadyExists, InvalidInput, SiteError, UnknownField, nearest
+from balsam.errors import InvalidInput, SiteError, UnknownField, nearest
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 SETTINGS_FILE = "balsam.toml"
-SUBDIRECTORIES = ("data", "log", "qsubmit", "run")
 
 
 class LauncherSettings(msgspec.Struct, kw_only=True):
@@ -99,6 +97,76 @@ class DatabaseSettings(msgspec.Struct, kw_only=True):
             )
 
 
+class SchedulerSettings(msgspec.Struct, kw_only=True):
+    """The batch system, and what every request to it has."""
+
+    #: slurm, pbs, lsf, flux, cobalt, sge, local (this machine), or one of another package; auto:
+    #: the one that is here.
+    name: str = "auto"
+    #: The template of the job script, relative to the site.
+    template: str = "job-template.sh"
+    #: Project that pays when a request says none; '': the batch system's default.
+    project: str = ""
+    #: Queue when a request says none; '': the batch system's default.
+    queue: str = ""
+    #: Further words for every request, before its own.
+    flags: str = ""
+    #: Seconds that a command of the batch system may take.
+    timeout_seconds: Positive = 60.0
+
+
+class QueuePolicy(msgspec.Struct, kw_only=True):
+    """How the service uses one queue, within the limits that the batch system tells."""
+
+    #: Whether the service submits to it at all.
+    use: bool = True
+    #: Most requests of this site in it at a time, waiting or running.
+    max_queued: Annotated[int, msgspec.Meta(ge=1)] = 5
+    #: Fewest nodes of a request.
+    min_nodes: Annotated[int, msgspec.Meta(ge=1)] = 1
+    #: Most nodes of a request; 0: what the batch system allows.
+    max_nodes: Count = 0
+    #: Shortest request.
+    min_minutes: NotNegative = 0.0
+    #: Longest request; 0: what the batch system allows.
+    max_minutes: NotNegative = 0.0
+    #: Project that pays; '': `scheduler.project`.
+    project: str = ""
+    #: Further words for its requests, after `scheduler.flags`.
+    flags: str = ""
+
+    def __post_init__(self) -> None:
+        for unit in ("nodes", "minutes"):
+            least, most = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
+            if most and least > most:
+                raise ValueError(f"min_{unit} is {least:g}, more than max_{unit}, {most:g}")
+
+
+class ServiceSettings(msgspec.Struct, kw_only=True):
+    """How the service asks for nodes and watches them."""
+
+    #: Whether it asks for nodes by itself.
+    elastic: bool = True
+    #: Node-hours that all batch jobs of this site together may cost; 0: no limit.
+    budget_node_hours: NotNegative = 0.0
+    #: Requests have as few nodes as end the work that waits within so many minutes.
+    target_minutes: Positive = 60.0
+    #: Minutes that a job is taken to need when neither it nor earlier runs tell.
+    job_minutes: Positive = 10.0
+    #: Launchers of the service end after so many minutes without work.
+    idle_minutes: NotNegative = 2.0
+    #: Whether requests are made smaller to fit nodes that are free now.
+    backfill: bool = True
+    #: After so many failures in a row a queue is paused for a while.
+    failure_limit: Annotated[int, msgspec.Meta(ge=1)] = 3
+    #: Seconds between two looks at the batch system.
+    poll_seconds: Annotated[float, msgspec.Meta(ge=0.2)] = 20.0
+    #: Seconds without a sign of life after which another service may take over.
+    lease_seconds: Annotated[float, msgspec.Meta(ge=5)] = 120.0
+    #: A batch job that the batch system does not know for so many minutes is taken for lost.
+    missing_minutes: Positive = 10.0
+
+
 class LsSettings(msgspec.Struct, kw_only=True):
     """What `balsam ls` shows."""
 
@@ -115,7 +183,12 @@ class Settings(msgspec.Struct, kw_only=True):
     launcher: LauncherSettings = msgspec.field(default_factory=LauncherSettings)
     nodes: NodesSettings = msgspec.field(default_factory=NodesSettings)
     mpi: MpiSettings = msgspec.field(default_factory=MpiSettings)
+    scheduler: SchedulerSettings = msgspec.field(default_factory=SchedulerSettings)
+    service: ServiceSettings = msgspec.field(default_factory=ServiceSettings)
     ls: LsSettings = msgspec.field(default_factory=LsSettings)
+    #: What the service may do with each queue, ``[queues.NAME]``; without any it uses
+    #: `scheduler.queue`, else the batch system's default queue.
+    queues: dict[str, QueuePolicy] = {}
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -143,7 +216,7 @@ def user_settings_file(environ: Mapping[str, str] = os.environ) -> Path:
     return home(environ) / "settings.toml"
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text())
     except FileNotFoundError:
@@ -161,7 +234,10 @@ def known_keys() -> dict[str, Any]:
 def _flatten(tables: dict[str, Any], file: Path) -> dict[str, Any]:
     known = known_keys()
     flat: dict[str, Any] = {}
-    for table, group in tables.items():
+    queues = tables.get("queues", {})
+    for table, group in [*tables.items(), *_queue_tables(queues, file, known)]:
+        if table == "queues":
+            continue
         if not isinstance(group, dict):
             hint = nearest(table, list(known))
             raise UnknownField(f"{file}: {table!r} stands outside a table.{hint}")
@@ -172,6 +248,29 @@ def _flatten(tables: dict[str, Any], file: Path) -> dict[str, Any]:
                 raise UnknownField(f"{file}: there is no setting {key!r}.{hint}")
             flat[key] = value
     return flat
+
+
+def _queue_tables(queues: Any, file: Path, known: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the tables ``queues.NAME``, and add what each may hold to *known*."""
+    if not isinstance(queues, dict):
+        raise UnknownField(f"{file}: 'queues' stands outside a table; write [queues.NAME]")
+    defaults = msgspec.to_builtins(QueuePolicy())
+    for queue in queues:
+        known.update({f"queues.{queue}.{name}": value for name, value in defaults.items()})
+    return [(f"queues.{queue}", group) for queue, group in queues.items()]
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of settings that are given by their whole keys."""
+    tables: dict[str, Any] = {}
+    for key, value in flat.items():
+        table, name = key.rsplit(".", 1)
+        if table.startswith("queues."):
+            _, _, queue = table.partition(".")
+            tables.setdefault("queues", {}).setdefault(queue, {})[name] = value
+        else:
+            tables.setdefault(table, {})[name] = value
+    return tables
 
 
 def explain(site: Path | None, environ: Mapping[str, str] = os.environ) -> list[Origin]:
@@ -187,14 +286,10 @@ def explain(site: Path | None, environ: Mapping[str, str] = os.environ) -> list[
     found = {key: Origin(key, value, "default") for key, value in known_keys().items()}
     files = [user_settings_file(environ)] + ([site / SETTINGS_FILE] if site else [])
     for file in files:
-        flat = _flatten(_read_toml(file), file)
-        tables: dict[str, dict[str, Any]] = {}
-        for key, value in flat.items():
-            table, name = key.split(".")
-            tables.setdefault(table, {})[name] = value
-            found[key] = Origin(key, value, str(file))
+        flat = _flatten(read_toml(file), file)
+        found.update({key: Origin(key, value, str(file)) for key, value in flat.items()})
         try:
-            msgspec.convert(tables, Settings)
+            msgspec.convert(_nested(flat), Settings)
         except msgspec.ValidationError as error:
             raise InvalidInput(f"{file}: {error}") from error
     return list(found.values())
@@ -202,130 +297,8 @@ def explain(site: Path | None, environ: Mapping[str, str] = os.environ) -> list[
 
 def load(site: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings in force for *site* (see `explain` for the errors)."""
-    tables: dict[str, dict[str, Any]] = {}
-    for origin in explain(site, environ):
-        table, name = origin.key.split(".")
-        tables.setdefault(table, {})[name] = origin.value
-    return msgspec.convert(tables, Settings)
-
-
-def template(values: Mapping[str, Any] | None = None) -> str:
-    """Return the text of a new site's settings file: *values*, all others as comments."""
-    given = values or {}
-    lines = ["# Settings of this Balsam site. `balsam config show` prints those in force.", ""]
-    for table, group in msgspec.to_builtins(Settings()).items():
-        lines.append(f"[{table}]")
-        for name, default in group.items():
-            key = f"{table}.{name}"
-            mark = "" if key in given else "# "
-            value = json.dumps(given.get(key, default), ensure_ascii=False)
-            lines.append(f"{mark}{name} = {value}")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def with_setting(site: Path, key: str, value: Any) -> str:
-    """Return the text of the site's settings file with *key* set, and all else as it is.
-
-    Raises
-    ------
-    SiteError
-        It is written in a way that we do not change.
-    InvalidInput
-        It cannot be read.
-    """
-    file = site / SETTINGS_FILE
-    tables = _read_toml(file)
-    table, name = key.split(".")
-    line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
-    text = _with_line(file.read_text(), table, name, line)
-    tables.setdefault(table, {})[name] = value
-    try:
-        same = tomllib.loads(text) == tables
-    except ValueError:
-        same = False
-    if not same:
-        raise SiteError(f"cannot change {file} by itself: write {line} into its table [{table}]")
-    return text
-
-
-def _with_line(text: str, table: str, name: str, line: str) -> str:
-    """Return TOML *text* with *line* where *table* has, or had in a comment, *name*."""
-    lines = text.splitlines()
-    heads = [i for i, each in enumerate(lines) if each.lstrip().startswith("[")]
-    own = [i for i in heads if re.match(rf"\s*\[\s*{table}\s*\]", lines[i])]
-    if not own:
-        return f"{text.rstrip()}\n\n[{table}]\n{line}\n".lstrip()
-    end = next((i for i in heads if i > own[0]), len(lines))
-    part = range(own[0] + 1, end)
-    there = [i for i in part if re.match(rf"\s*[\"']?{name}[\"']?\s*=", lines[i])]
-    if there:
-        comment = re.search(r"=\s*(?:\"[^\"]*\"|'[^']*'|[^#\"']*)(\s+#.*)$", lines[there[0]])
-        lines[there[0]] = line + (comment[1] if comment else "")
-    else:
-        hints = [i for i in part if re.match(rf"\s*#\s*{name}\s*=", lines[i])]
-        lines.insert((hints or own)[0] + 1, line)
-    return "\n".join(lines) + "\n"
-
-
-def change_setting(site: Path, key: str, value: Any) -> None:
-    """Set *key* in the site's settings file, at once and for good; comments stay.
-
-    The file becomes its owner's alone when it has the URL of a database, and so maybe a password.
-
-    Raises
-    ------
-    SiteError, InvalidInput
-        The file cannot be changed; it is as it was.
-    """
-    text = with_setting(site, key, value)
-    file = (site / SETTINGS_FILE).resolve()
-    aside = file.with_name(f"{file.name}.{os.getpid()}")
-    mode = 0o600 if "://" in str(value) else file.stat().st_mode & 0o777
-    try:
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:
-            written.write(text)
-            os.fchmod(written.fileno(), mode)
-            written.flush()
-            os.fsync(written.fileno())
-        aside.replace(file)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise SiteError(f"cannot change {file}: {error.strerror}") from error
-
-
-def create_site_directory(path: Path, values: Mapping[str, Any] | None = None) -> None:
-    """Make the directories of a new site, and its settings file with *values*.
-
-    The file is its owner's alone when it has the URL of a database, and so maybe a password.
-
-    Raises
-    ------
-    AlreadyExists
-        There is a site already.
-    SiteError
-        The path cannot be used.
-    """
-    mode = 0o600 if "://" in (values or {}).get("database.url", "") else 0o666
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Whoever makes this file makes the site: of two at once, one.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with open(os.open(path / SETTINGS_FILE, flags, mode), "w") as file:
-            file.write(template(values))
-    except FileExistsError as error:
-        if is_site(path):
-            raise AlreadyExists(f"there is a Balsam site at {path} already") from error
-        raise SiteError(f"cannot make a site at {path}: it is not a directory") from error
-    except OSError as error:
-        raise SiteError(f"cannot make a site at {path}: {error.strerror}") from error
-    try:
-        for name in SUBDIRECTORIES:
-            (path / name).mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        (path / SETTINGS_FILE).unlink()
-        reason = f"{error.filename}: {error.strerror}"
-        raise SiteError(f"cannot make a site at {path}: {reason}") from error
+    flat = {origin.key: origin.value for origin in explain(site, environ)}
+    return msgspec.convert(_nested(flat), Settings)
 
 
 def is_site(path: Path) -> bool:

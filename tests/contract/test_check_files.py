@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from balsam import config
+from balsam import settings_file
 from balsam.client import maintenance
 from balsam.client.connect import create_site, open_client, silent
 from balsam.client.local import LocalClient
@@ -84,7 +84,7 @@ def test_what_only_a_superuser_may_check_is_told(
     )
     try:
         url = database.replace("tester@", "plain@")
-        config.change_setting(site, "database.url", url)
+        settings_file.change_setting(site, "database.url", url)
         result = maintenance.check(site, mend=False, say=silent)
         assert result.is_sound
         assert "superuser" in result.unchecked

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from balsam import config
+from balsam import config, settings_file
 from balsam.client import maintenance, relocation
 from balsam.client.connect import create_site, open_client, silent
 from balsam.client.local import LocalClient
@@ -92,7 +92,7 @@ def test_the_old_database_is_opened_again(
 ) -> None:
     add(client, "j")
     move(site, target)
-    config.change_setting(site, "database.url", database)
+    settings_file.change_setting(site, "database.url", database)
     found = maintenance.check(site, mend=False, say=silent)
     assert [finding.name for finding in found.findings] == ["closed"]
     assert not found.is_sound
@@ -195,13 +195,13 @@ def test_numbers_that_an_older_copy_gave_are_not_given_again(
 ) -> None:
     """Somebody went on in both."""
     move(site, target, switch=False)
-    config.change_setting(site, "database.url", target)
+    settings_file.change_setting(site, "database.url", target)
     beside = LocalClient(site, config.load(site), clock)
     highest = max(add(beside, "a", "b", "c"))
     late = [Pilot(beside, clock).id for _ in range(3)]
     beside.delete_jobs(ALL)
     beside.close()
-    config.change_setting(site, "database.url", database)
+    settings_file.change_setting(site, "database.url", database)
     move(site, target, overwrite=True)
     moved = LocalClient(site, config.load(site), clock)
     assert min(add(moved, "d")) > highest

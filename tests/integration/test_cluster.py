@@ -23,9 +23,9 @@ import sqlalchemy as sa
 
 from balsam import cluster
 from balsam.cluster import address, files, passwords, postmaster, programs, server
-from balsam.config import create_site_directory
 from balsam.errors import AlreadyExists, ServerElsewhere, ServerError, StoreFull
 from balsam.model.roles import ADMINISTRATOR, OWNER
+from balsam.settings_file import create_site_directory
 from tests import postgres
 from tests.integration.conftest import BIN, is_running, wait_until
 

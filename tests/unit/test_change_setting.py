@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from balsam import config
+from balsam import settings_file
 from balsam.errors import InvalidInput, SiteError
 
 URL = 'postgresql://me:it\'s@host/a?b="c"#d'
@@ -46,16 +46,16 @@ def site(tmp_path: Path) -> Path:
 def test_only_the_one_line_changes(site: Path, name: str) -> None:
     before, after = FILES[name]
     (site / "balsam.toml").write_text(before)
-    config.change_setting(site, "database.url", "new")
+    settings_file.change_setting(site, "database.url", "new")
     assert (site / "balsam.toml").read_text() == after
-    config.change_setting(site, "database.url", "new")
+    settings_file.change_setting(site, "database.url", "new")
     assert (site / "balsam.toml").read_text() == after
 
 
 @pytest.mark.parametrize("value", ["postgres", URL, "postgresql://ünï@/x", 'a"b\\c', "x" * 3000])
 def test_every_value_is_read_back(site: Path, value: str) -> None:
-    (site / "balsam.toml").write_text(config.template())
-    config.change_setting(site, "database.url", value)
+    (site / "balsam.toml").write_text(settings_file.template())
+    settings_file.change_setting(site, "database.url", value)
     assert tomllib.loads((site / "balsam.toml").read_text())["database"] == {"url": value}
 
 
@@ -72,7 +72,7 @@ STRANGE = {
 def test_what_we_cannot_change_stays_and_is_explained(site: Path, name: str) -> None:
     (site / "balsam.toml").write_text(STRANGE[name])
     with pytest.raises(SiteError, match=r'write url = "new" into its table \[database\]'):
-        config.change_setting(site, "database.url", "new")
+        settings_file.change_setting(site, "database.url", "new")
     assert (site / "balsam.toml").read_text() == STRANGE[name]
     assert [file.name for file in site.iterdir()] == ["balsam.toml"]
 
@@ -80,7 +80,7 @@ def test_what_we_cannot_change_stays_and_is_explained(site: Path, name: str) -> 
 def test_a_file_that_is_no_toml(site: Path) -> None:
     (site / "balsam.toml").write_text("[database\n")
     with pytest.raises(InvalidInput, match=r"balsam\.toml"):
-        config.change_setting(site, "database.url", "new")
+        settings_file.change_setting(site, "database.url", "new")
 
 
 def test_permissions(site: Path) -> None:
@@ -88,16 +88,16 @@ def test_permissions(site: Path) -> None:
     file = site / "balsam.toml"
     file.write_text("")
     file.chmod(0o664)
-    config.change_setting(site, "database.url", "postgres")
+    settings_file.change_setting(site, "database.url", "postgres")
     assert stat.S_IMODE(file.stat().st_mode) == 0o664
-    config.change_setting(site, "database.url", URL)
+    settings_file.change_setting(site, "database.url", URL)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_a_link_stays_a_link(site: Path, tmp_path: Path) -> None:
     (tmp_path / "real.toml").write_text("# mine\n")
     (site / "balsam.toml").symlink_to(tmp_path / "real.toml")
-    config.change_setting(site, "database.url", "postgres")
+    settings_file.change_setting(site, "database.url", "postgres")
     assert (site / "balsam.toml").is_symlink()
     assert (tmp_path / "real.toml").read_text() == '# mine\n\n[database]\nurl = "postgres"\n'
 
@@ -109,7 +109,7 @@ def test_where_nobody_may_write(site: Path) -> None:
         pytest.skip("no directory can be made immutable here")
     try:
         with pytest.raises(SiteError, match="cannot change"):
-            config.change_setting(site, "database.url", "new")
+            settings_file.change_setting(site, "database.url", "new")
     finally:
         subprocess.run(["chattr", "-i", site], check=True)
     assert (site / "balsam.toml").read_text() == ""

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from balsam import config
+from balsam import config, settings_file
 from balsam.errors import AlreadyExists, InvalidInput, SiteError, UnknownField
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     path = tmp_path / "campaigns" / "site"
-    config.create_site_directory(path)
+    settings_file.create_site_directory(path)
     return path
 
 
@@ -124,14 +124,14 @@ def test_a_file_that_is_no_text_is_told(site: Path) -> None:
 
 
 def test_a_new_site_is_its_owners_alone(site: Path) -> None:
-    for path in (site, *(site / name for name in config.SUBDIRECTORIES)):
+    for path in (site, *(site / name for name in settings_file.SUBDIRECTORIES)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
 def test_a_second_site_on_a_path_is_refused(site: Path) -> None:
     (site / "balsam.toml").write_text("# mine")
     with pytest.raises(AlreadyExists, match="already"):
-        config.create_site_directory(site)
+        settings_file.create_site_directory(site)
     assert (site / "balsam.toml").read_text() == "# mine"
 
 
@@ -139,7 +139,7 @@ def test_a_site_cannot_be_where_a_file_is(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(SiteError, match=str(path)):
-            config.create_site_directory(path)
+            settings_file.create_site_directory(path)
     assert (tmp_path / "file").read_text() == "precious"
 
 
@@ -161,7 +161,7 @@ class Found:
             root / name for name in ("explicit", "variable", "activated", "above")
         )
         for path in (self.explicit, self.variable, self.activated, self.above):
-            config.create_site_directory(path)
+            settings_file.create_site_directory(path)
         self.below = self.above / "data" / "w" / "job"
         self.below.mkdir(parents=True)
 
@@ -188,7 +188,7 @@ def test_empty_variables_say_nothing(found: Found) -> None:
 
 def test_the_nearest_site_above_is_taken(found: Found) -> None:
     inner = found.above / "data" / "inner"
-    config.create_site_directory(inner)
+    settings_file.create_site_directory(inner)
     assert config.find_site(None, {}, inner / "data") == inner
 
 
@@ -233,7 +233,7 @@ def test_a_known_site_is_found_by_a_unique_part(
 def test_a_name_goes_before_a_part(found: Found, tmp_path: Path, balsam_home: Path) -> None:
     environ = {"BALSAM_HOME": str(balsam_home)}
     inner = found.above / "inner"
-    config.create_site_directory(inner)
+    settings_file.create_site_directory(inner)
     for path in (inner, found.above):
         config.remember_site(path, environ)
     assert config.find_site("above", environ, tmp_path) == found.above
@@ -262,4 +262,38 @@ def test_a_broken_list_of_sites_is_no_obstacle(found: Found, balsam_home: Path) 
 def test_a_setting_out_of_bounds_is_refused(site: Path, line: str) -> None:
     (site / "balsam.toml").write_text(f"[launcher]\n{line}\n")
     with pytest.raises(InvalidInput, match=line.split()[0]):
+        config.load(site)
+
+
+# queues ---------------------------------------------------------------------------------
+
+
+def test_queues_have_a_table_each(balsam_home: Path, site: Path) -> None:
+    write(balsam_home, "[queues.debug]\nmax_queued = 1\nmax_nodes = 8\n")
+    (site / "balsam.toml").write_text(
+        '[queues.debug]\nmax_queued = 2\n[queues."a.b"]\nuse = false\n'
+    )
+    found = config.load(site).queues
+    assert found == {
+        "debug": config.QueuePolicy(max_queued=2, max_nodes=8),
+        "a.b": config.QueuePolicy(use=False),
+    }
+    origins = {origin.key: origin.source for origin in config.explain(site)}
+    assert origins["queues.debug.max_queued"] == str(site / "balsam.toml")
+    assert origins["queues.debug.max_nodes"] == str(balsam_home / "settings.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[queues.debug]\nmax_quued = 1", r"no setting 'queues\.debug\.max_quued'.*max_queued"),
+        ("[queues.debug]\nmax_queued = 0", "queues"),
+        ("[queues.debug]\nmin_nodes = 4\nmax_nodes = 2", "min_nodes is 4, more than max_nodes, 2"),
+        ("queues = 3", r"write \[queues\.NAME\]"),
+        ("[queues]\ndebug = 3", "stands outside a table"),
+    ],
+)
+def test_a_wrong_policy_is_told(site: Path, text: str, expected: str) -> None:
+    (site / "balsam.toml").write_text(text)
+    with pytest.raises((InvalidInput, UnknownField), match=expected):
         config.load(site)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from balsam import config
+from balsam import config, settings_file
 from balsam.cli.context import site_or_none
 from balsam.cli.output import print_json, table
 from balsam.errors import BalsamError
@@ -196,6 +196,6 @@ def _save(site: Path, settings: config.Settings, values: dict[str, str]) -> dict
     for key, value in values.items():
         group, name = key.split(".")
         if tables[group][name] == "auto" and tables[group][name] != value:
-            config.change_setting(site, key, value)
+            settings_file.change_setting(site, key, value)
             saved[key] = value
     return saved

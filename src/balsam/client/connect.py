@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balsam import config
+from balsam import config, settings_file
 from balsam.client.interface import Client
 from balsam.errors import BalsamError, InvalidInput, SiteError, StoreError, StoreUnreadable
 from balsam.model import roles
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: What making a site puts into its directory.
 MADE = (
     config.SETTINGS_FILE,
-    *config.SUBDIRECTORIES,
+    *settings_file.SUBDIRECTORIES,
     "balsam.db",
     "balsam.db-wal",
     "balsam.db-shm",
@@ -130,7 +130,7 @@ def create_site(
     parents = [parent for parent in (path, *path.parents) if not parent.exists()]
     new = [name for name in MADE if not os.path.lexists(path / name)]
     try:
-        config.create_site_directory(path, values)
+        settings_file.create_site_directory(path, values)
     except BalsamError:
         _remove_empty(parents)
         raise

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from balsam import config
+from balsam import config, settings_file
 from balsam.client.connect import Say, make_own_server
 from balsam.client.maintenance import FILE, Contents, Tell, database_of, place
 from balsam.errors import InvalidInput, SiteError
@@ -60,7 +60,7 @@ def copy(path: Path, to: str, *, switch: bool, overwrite: bool, say: Say, tell: 
     current = config.load(path).database.url
     _check_setting(path, to, current)
     if switch:  # known before hours of work, not after
-        config.with_setting(path, SETTING, to)
+        settings_file.with_setting(path, SETTING, to)
         if not os.access(path, os.W_OK):
             raise SiteError(f"cannot change {path / config.SETTINGS_FILE}: you may not write there")
     with transactions.sole_writer(database_of(path, say)) as opened:
@@ -68,7 +68,7 @@ def copy(path: Path, to: str, *, switch: bool, overwrite: bool, say: Say, tell: 
         transactions.require_idle(opened)
         tables = _copy(path, to, opened, overwrite, say, tell)
         if switch:
-            config.change_setting(path, SETTING, to)
+            settings_file.change_setting(path, SETTING, to)
             replace.close(
                 opened,
                 f"the site's database is at {place(path, to)} since it was copied there; run this"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from balsam.config import template
+from balsam.settings_file import template
 from tests.hosts import Hosts, require
 from tests.integration.conftest import Campaign, Launcher, Start, wait_until
 
