@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from balsam.errors import InvalidInput
-from balsam.nodes.discover import Allocation, discover, parse_hosts, select
+from balsam.nodes.discover import Allocation, discover, parse_hosts, scheduler_id, select
 
 HERE = socket.gethostname()
 
@@ -139,3 +139,19 @@ def test_a_part_of_the_nodes() -> None:
     for limit, offset in ((0, 0), (None, 3), (None, -1), (-1, 0)):
         with pytest.raises(InvalidInput, match="nodes is"):
             select(hosts, limit, offset)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"SLURM_JOB_ID": "17"}, "17"),
+        ({"PBS_JOBID": "17.server"}, "17.server"),
+        ({"SLURM_JOB_ID": "17", "FLUX_ENCLOSING_ID": "f2x"}, "f2x"),
+        ({"JOB_ID": "17"}, ""),
+        ({"JOB_ID": "17", "SGE_TASK_ID": "undefined"}, "17"),
+        ({"SLURM_JOB_ID": ""}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_id_of_the_allocation(environ: dict[str, str], expected: str) -> None:
+    assert scheduler_id(environ) == expected

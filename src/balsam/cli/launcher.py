@@ -7,6 +7,7 @@ import math
 from argparse import Namespace
 
 from balsam.cli.context import open_site
+from balsam.cli.values import tags
 from balsam.errors import InvalidInput
 
 
@@ -20,6 +21,13 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--consume-all", action="store_true", help="run the jobs of all workflows")
     which.add_argument("--wf-filter", metavar="S", help="run jobs whose workflow contains S")
+    parser.add_argument(
+        "--tag",
+        metavar="K=V",
+        action="append",
+        default=[],
+        help="run only jobs with this tag (repeatable)",
+    )
     parser.add_argument(
         "--job-mode",
         choices=("auto", "serial", "mpi"),
@@ -67,6 +75,12 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="USER",
         help="run the jobs of USER, or of 'any' user, with your rights (default: your own jobs)",
     )
+    parser.add_argument(
+        "--batch-job",
+        type=int,
+        metavar="ID",
+        help="the batch job that this launcher is of (job scripts give it)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -74,13 +88,16 @@ def run(args: Namespace) -> int:
     from balsam.config import user_name
     from balsam.launcher.start import LauncherRequest, run_launcher
 
-    for option in ("time_limit_minutes", "gpus_per_node", "limit_nodes", "offset_nodes"):
+    counts = "time_limit_minutes", "gpus_per_node", "limit_nodes", "offset_nodes", "batch_job"
+    for option in counts:
         value = getattr(args, option)
         if value is not None and not 0 <= value < math.inf:
             raise InvalidInput(f"--{option.replace('_', '-')} is {value}; give 0 or more")
     owner = args.owner or user_name()
     request = LauncherRequest(
         workflow_filter=args.wf_filter or "",
+        tags=tags(args.tag),
+        batch_job_id=args.batch_job,
         owner="" if owner == "any" else owner,
         job_mode=args.job_mode,
         time_limit_minutes=args.time_limit_minutes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Any, Never
 
 import msgspec
@@ -202,3 +203,21 @@ def typed(name: str, value: Any) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{name}: {error}") from error
+
+
+def tags(items: Iterable[str]) -> dict[str, str]:
+    """Return the tags that ``--tag K=V``, given several times, names.
+
+    Raises
+    ------
+    InvalidInput
+        One is not K=V, or a key has two values.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not key or not equals:
+            raise InvalidInput(f"--tag {item!r} is not K=V")
+        if found.setdefault(key, value) != value:
+            raise InvalidInput(f"--tag {key} has two values, {found[key]!r} and {value!r}")
+    return found

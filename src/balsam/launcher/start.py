@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shlex
 import sys
@@ -28,6 +29,7 @@ from balsam.model.wire import LauncherInfo, LeaseRequest
 from balsam.mpi.commands import MpiCommand, command_line
 from balsam.mpi.find import check_name, find
 from balsam.mpi.start import Start
+from balsam.nodes.discover import scheduler_id
 from balsam.nodes.hardware import this_node
 from balsam.nodes.walltime import end_of_allocation
 
@@ -37,6 +39,8 @@ class LauncherRequest(msgspec.Struct, kw_only=True):
 
     workflow_filter: str = ""
     owner: str = ""  #: '' for the jobs of any user
+    tags: dict[str, str] = {}  #: only jobs that have all these
+    batch_job_id: int | None = None  #: the batch job that started it
     job_mode: str = "auto"  #: auto and mpi: all jobs; serial: only those of one rank
     time_limit_minutes: float = 0.0  #: 0: to the end of the allocation, if that is known
     nodes: str = ""  #: hosts, or a file with hosts; '' for those of the allocation
@@ -111,10 +115,10 @@ def mpi_start(settings: Settings, team: Team, forward: dict[str, str]) -> MpiSta
 
 def _seconds(request: LauncherRequest, now: float) -> float | None:
     """Return how long the launcher has; None: nobody knows. *now* is this machine's time."""
-    if request.time_limit_minutes:
-        return request.time_limit_minutes * 60
+    limit = request.time_limit_minutes * 60 or math.inf
     end = end_of_allocation(os.environ, now)
-    return None if end is None else end - now
+    seconds = min(limit, math.inf if end is None else end - now)
+    return None if seconds == math.inf else seconds
 
 
 def run_launcher(client: Client, request: LauncherRequest) -> str:
@@ -154,6 +158,10 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         nodes=len(team.hosts),
         cores=node.cores * len(team.hosts),
         gpus=len(node.gpus) * len(team.hosts),
+        memory_mib=node.memory_mib,
+        tags=request.tags,
+        batch_job_id=request.batch_job_id,
+        scheduler_id=scheduler_id(os.environ),
     )
     launcher_id = client.register_launcher(info, pilot.lease_seconds)
 
@@ -168,6 +176,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
             limit=0,
             workflow_filter=request.workflow_filter,
             owner=request.owner,
+            tags=request.tags,
             parallel=request.job_mode != "serial",
         ),
         idle_seconds=pilot.idle_seconds if request.idle_seconds is None else request.idle_seconds,
