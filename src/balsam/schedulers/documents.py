@@ -44,8 +44,9 @@ def _read(answer: Answer, text: str) -> dict[str, Any]:
     try:
         found, _ = json.JSONDecoder(strict=False).raw_decode(text)
     except json.JSONDecodeError as error:
-        line = text.split("\n")[error.lineno - 1] if error.pos < len(text) else ""
-        raise unreadable(answer, line.strip() or text.rstrip()[-80:], "JSON") from error
+        # Where it is cut off, the line is the last one.
+        told = [line.strip() for line in text.split("\n")[: error.lineno] if line.strip()]
+        raise unreadable(answer, told[-1], "JSON") from error
     if not isinstance(found, dict):  # for the type checker: it begins with a brace
         raise unreadable(answer, text, "a JSON object")
     return found

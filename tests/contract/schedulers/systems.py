@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.contract.schedulers.fake_system import FakeSystem
 from tests.contract.schedulers.local_system import local_system
+from tests.contract.schedulers.sge_system import sge_system
 from tests.contract.schedulers.slurm_system import slurm_system
 from tests.contract.schedulers.system import System
 
@@ -21,9 +22,10 @@ def fake(name: str) -> Callable[[Path], AbstractContextManager[System]]:
 
 
 #: Those that only print: a file of `fakes/` each.
-FAKES = {name: fake(name) for name in ("slurm", "flux")}
+FAKES = {name: fake(name) for name in ("slurm", "flux", "pbs")}
 #: Those that run what is submitted to them.
 REAL: dict[str, Callable[[Path], AbstractContextManager[System]]] = {
     "local": local_system,
     "real-slurm": slurm_system,
+    "real-sge": sge_system,
 }
