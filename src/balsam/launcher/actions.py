@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from balsam.launcher.journal import Sent
 from balsam.launcher.messages import Place, Task
+from balsam.lifecycle.journal import Sent
 from balsam.model.job import Job
 from balsam.model.wire import LeaseRequest
 

@@ -9,10 +9,10 @@ from balsam.launcher.actions import Action, RecallTasks, Send
 from balsam.launcher.board import Board
 from balsam.launcher.careers import Held, Step
 from balsam.launcher.holds import Holds
-from balsam.launcher.journal import Sent
 from balsam.launcher.messages import Place, Task
 from balsam.launcher.placement import HOOKS, Grant, JobClass, Node, Spawner, Spot
 from balsam.launcher.tasks import TaskBuilder
+from balsam.lifecycle.journal import Sent
 from balsam.nodes.slots import Taken
 
 

@@ -21,20 +21,20 @@ from balsam.errors import BalsamError, LeaseLost, StoreBusy, StoreFull
 from balsam.launcher import actions
 from balsam.launcher.clerk import Clerk
 from balsam.launcher.invitation import Invitation
-from balsam.launcher.journal import Journal
 from balsam.launcher.link import Links
 from balsam.launcher.log import Log
 from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
 from balsam.launcher.plan import Planner
-from balsam.launcher.recover import (
+from balsam.launcher.team import Team
+from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, NotStarted, Workers
+from balsam.lifecycle import staging
+from balsam.lifecycle.journal import Journal
+from balsam.lifecycle.recover import (
     Recovery,
     journal_path,
     launcher_directory,
     launcher_marks,
 )
-from balsam.launcher.team import Team
-from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, NotStarted, Workers
-from balsam.lifecycle import staging
 from balsam.model.job import Job
 from balsam.model.query import Query
 from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report, Topic

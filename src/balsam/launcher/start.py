@@ -20,10 +20,10 @@ from balsam.launcher.drive import Driver
 from balsam.launcher.options import Options
 from balsam.launcher.placement import Spot
 from balsam.launcher.plan import Planner
-from balsam.launcher.recover import process_start
 from balsam.launcher.tasks import MpiStart, TaskBuilder
 from balsam.launcher.team import Team, find_team
 from balsam.lifecycle.environ import launcher_environ
+from balsam.lifecycle.recover import process_start
 from balsam.model.job import Job
 from balsam.model.wire import LauncherInfo, LeaseRequest
 from balsam.mpi.commands import MpiCommand, command_line

@@ -20,7 +20,6 @@ import zmq
 
 from balsam.launcher import guardian
 from balsam.launcher.invitation import Invitation, read_invitation
-from balsam.launcher.leftovers import kill_marked
 from balsam.launcher.messages import (
     PROTOCOL,
     Beat,
@@ -40,6 +39,7 @@ from balsam.launcher.messages import (
     to_worker,
 )
 from balsam.launcher.process import CannotStart, Processes
+from balsam.lifecycle.leftovers import kill_marked
 from balsam.model.resources import NodeResources
 
 #: Seconds between signs of life.

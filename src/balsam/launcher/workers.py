@@ -23,11 +23,11 @@ import zmq
 
 from balsam.launcher import messages
 from balsam.launcher.invitation import Invitation, last_words_file, write_invitation
-from balsam.launcher.leftovers import kill_marked
 from balsam.launcher.link import Links
 from balsam.launcher.messages import Done, Hello, Stop, Sweep, ToWorker, Welcome
 from balsam.launcher.starters import Starter
 from balsam.launcher.worker import BEAT_SECONDS, KILL_SECONDS, WATCH_INPUT
+from balsam.lifecycle.leftovers import kill_marked
 from balsam.model.resources import NodeResources
 
 #: How often a node's worker may end, soon after it began, before the node is given up.

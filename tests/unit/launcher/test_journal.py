@@ -13,7 +13,7 @@ from balsam.client.connect import create_site, open_client
 from balsam.client.interface import Client
 from balsam.errors import StoreFull
 from balsam.launcher import journal as journals
-from balsam.launcher.journal import Journal, JournalDamaged, Sent, replay
+from balsam.lifecycle.journal import Journal, JournalDamaged, Sent, replay
 from balsam.model.app import App
 from balsam.model.job import Job
 from balsam.model.query import ALL

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from balsam.client.interface import Client
-from balsam.launcher.journal import JournalDamaged, replay
-from balsam.launcher.leftovers import kill_marked
+from balsam.lifecycle.journal import JournalDamaged, replay
+from balsam.lifecycle.leftovers import kill_marked
 from balsam.model.wire import LauncherInfo
 
 
