@@ -103,8 +103,6 @@ class SchedulerSettings(msgspec.Struct, kw_only=True):
     #: slurm, pbs, lsf, flux, cobalt, sge, local (this machine), or one of another package; auto:
     #: the one that is here.
     name: str = "auto"
-    #: The template of the job script, relative to the site.
-    template: str = "job-template.sh"
     #: Project that pays when a request says none; '': the batch system's default.
     project: str = ""
     #: Queue when a request says none; '': the batch system's default.

@@ -66,12 +66,14 @@ def test_its_launcher_outranks_the_scheduler(client: LocalClient, clock: Clock) 
     assert (found.started_at, found.message) == (clock.now, "")
 
 
-@pytest.mark.parametrize("state", [BatchState.LOST, BatchState.CANCELLED])
+@pytest.mark.parametrize(
+    "state", [BatchState.LOST, BatchState.SUBMIT_FAILED, BatchState.CANCELLED]
+)
 def test_a_launcher_of_a_batch_job_that_was_over(client: LocalClient, state: BatchState) -> None:
     id_ = client.create_batch_job(BatchJob(scheduler_id="5", message="gone")).id or 0
     client.update_batch_job(id_, {"state": state})
     client.register_launcher(LauncherInfo(host="h", pid=1, batch_job_id=id_), 60)
-    expected = BatchState.RUNNING if state is BatchState.LOST else state
+    expected = state if state is BatchState.CANCELLED else BatchState.RUNNING
     assert (only(client).state, only(client).scheduler_id) == (expected, "5")
 
 

@@ -77,7 +77,7 @@ def node_hours(connection: Connection, now: float) -> float:
 def launcher_started(connection: Connection, info: LauncherInfo, now: float) -> None:
     """Note that the launcher of a batch job runs, whatever the scheduler says of it."""
     c = batch_jobs.c
-    over = sorted(ENDED_STATES - {BatchState.LOST})
+    over = sorted(ENDED_STATES - {BatchState.LOST, BatchState.SUBMIT_FAILED})
     known = connection.execute(
         sa.update(batch_jobs)
         .where(c.id == info.batch_job_id)
