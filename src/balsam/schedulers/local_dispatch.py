@@ -65,28 +65,36 @@ def _start(requests: Requests, request: Request) -> None:
     # A keeper that was told to end before it listens would be killed by that.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        with open(os.open(requests.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)) as log:
-            keeper = subprocess.Popen(
-                _command(requests, request.id, held),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[held],
-                # What is started from within a request is not of that request.
-                env={name: value for name, value in os.environ.items() if name != MARK},
-                cwd="/",
-            )
-        request.keeper, request.state = keeper.pid, BatchState.RUNNING
-        request.started_at = time.time()
-        request.boot = boot()
-        keeper.returncode = 0  # it is not ours to wait for: no warning when we end before it
-        requests.write(request)
+        keeper = _open_keeper(requests, request.id, held)
     except OSError as error:
         raise SchedulerAway(f"cannot start request {request.id}: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(held)
+    request.keeper, request.state = keeper.pid, BatchState.RUNNING
+    request.started_at, request.boot = time.time(), boot()
+    try:
+        requests.write(request)
+    except SchedulerAway:
+        keeper.kill()
+        keeper.wait()
+        raise
+    keeper.returncode = 0  # nobody waits for it here: no warning when we end before it
+
+
+def _open_keeper(requests: Requests, number: int, held: int) -> subprocess.Popen[bytes]:
+    with open(os.open(requests.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)) as log:
+        return subprocess.Popen(
+            _command(requests, number, held),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[held],
+            # What is started from within a request is not of that request.
+            env={name: value for name, value in os.environ.items() if name != MARK},
+            cwd="/",
+        )
 
 
 def _command(requests: Requests, number: int, held: int) -> list[str]:

@@ -28,6 +28,8 @@ from balsam.schedulers.local_processes import (
 )
 from balsam.schedulers.local_requests import Request, Requests
 
+#: Longest that the kernel is asked to wait at once, in seconds.
+_DAY = 86400.0
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM}
 
 
@@ -94,7 +96,7 @@ def _watch(requests: Requests, request: Request, script: int) -> End:
     state, reason = BatchState.FINISHED, ""
     while script not in ended and not reason:
         remaining = deadline - time.monotonic()
-        told = signal.sigtimedwait(_SIGNALS, remaining) if remaining > 0 else None
+        told = signal.sigtimedwait(_SIGNALS, min(remaining, _DAY)) if remaining > 0 else None
         if told is not None and told.si_signo == signal.SIGTERM:
             state, reason = _who_ended(requests, request.id)
         elif told is None and time.monotonic() >= deadline:

@@ -17,6 +17,7 @@ there is one queue, without limits::
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Raise `SchedulerRefused` for what could never run, or is too much."""
         if nodes != 1:
             raise SchedulerRefused(f"this machine is 1 node, and {nodes} are asked for")
-        if not minutes > 0:
+        if not 0 < minutes < math.inf:
             raise SchedulerRefused(f"{minutes:g} minutes are asked for; ask for more than 0")
         if queue.max_minutes is not None and minutes > queue.max_minutes:
             raise SchedulerRefused(

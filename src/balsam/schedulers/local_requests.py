@@ -92,7 +92,7 @@ class Requests:
         self._keepers = directory / "keepers"
         self.log = directory / "keeper.log"
         with _told(directory):
-            for path in (directory, self._live, self._ended, self._keepers):
+            for path in (directory.parent, directory, self._live, self._ended, self._keepers):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager

@@ -85,6 +85,7 @@ def test_nobody_foretells_a_queue_with_its_own_limit() -> None:
         ("a", 1, 61, "queue 'a' gives at most 60 minutes, and 61 are asked for"),
         ("a", 1, 0, "more than 0"),
         ("a", 1, float("nan"), "more than 0"),
+        ("b", 1, float("inf"), "more than 0"),
         ("b", 1, 5, "queue 'b' takes at most 2 requests, and has 2"),
     ],
 )
