@@ -1,0 +1,75 @@
+"""A real Grid Engine of this machine, where the recipe for it stands beside the project."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.slurm import RECIPES
+
+
+class GridEngine:
+    """A cell with one host, this machine."""
+
+    def __init__(self, path: Path, port: int) -> None:
+        self.path = path
+        self.environ = {
+            **os.environ,
+            "SGE_ROOT": str(path),
+            "SGE_CELL": "default",
+            "SGE_QMASTER_PORT": str(port),
+            "SGE_EXECD_PORT": str(port + 1),
+        }
+
+    def run(self, *argv: object) -> str:
+        """Run one of its commands; return what it wrote."""
+        done = subprocess.run(
+            [str(word) for word in argv],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.stdout + done.stderr
+
+
+@contextmanager
+def cell(slots: int) -> Iterator[GridEngine]:
+    """Start a Grid Engine with this many slots."""
+    if not (RECIPES / "sge-up.sh").exists() or not shutil.which("sge_qmaster"):
+        pytest.skip(
+            "there is no recipe for Grid Engine here, or no Grid Engine"
+            " (`apt-get install gridengine-master gridengine-exec gridengine-client`)"
+        )
+    if os.geteuid():
+        pytest.skip("only root can start a cell")
+    path = Path("/tmp") / f"balsam-sge-{os.getpid()}"
+    environ = {name: value for name, value in os.environ.items() if name != "BALSAM_HOME"}
+    port = _two_ports()
+    environ["SGE_PORT"] = str(port)
+    subprocess.run([RECIPES / "sge-up.sh", str(slots), path], env=environ, check=True)
+    try:
+        yield GridEngine(path, port)
+    finally:
+        subprocess.run([RECIPES / "sge-down.sh", path], env=environ, check=True)
+        shutil.rmtree(path)
+
+
+def _two_ports() -> int:
+    """Return a port of this machine that is free now, and the next one too."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
