@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from balsam.errors import SchedulerAway
 from balsam.schedulers.scheduler import Answer
 
-
 #: What commands are told, so that they write what we read: words and dates that we know, times
 #: as seconds (Slurm), each value on one line (Grid Engine).
 SETTINGS = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s", "SGE_SINGLE_LINE": "1"}

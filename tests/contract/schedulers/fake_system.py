@@ -38,6 +38,8 @@ class FakeSystem:
         self.max_minutes = world.QUEUES[0].max_minutes
         self.refusal: str = module.REFUSAL
         self.short: tuple[str, ...] = ()
+        #: Seconds to which its times are exact.
+        self.precision: float = getattr(module, "PRECISION", 1.0)
         self._number = getattr(module, "number", number)
         self._world = path / "world.json"
         commands = path / "bin"
@@ -70,9 +72,9 @@ class FakeSystem:
         if request and request.output:
             Path(request.output).write_text(f"in {request.directory}\n")
 
-    def fault(self, fault: Fault | None) -> None:
+    def fault(self, fault: Fault | None, only_submission: bool = False) -> None:
         with world.opened(self._world) as state:
-            state.fault = fault or ""
+            state.fault, state.only_submission = fault or "", only_submission
 
     def forget(self, scheduler_id: str) -> None:
         with world.opened(self._world) as state:

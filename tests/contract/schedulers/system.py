@@ -65,8 +65,8 @@ class System(Protocol):
 class Faulty(System, Protocol):
     """A fake system, which can also answer wrongly."""
 
-    def fault(self, fault: Fault | None) -> None:
-        """From now on answer with this fault; None: with none."""
+    def fault(self, fault: Fault | None, only_submission: bool = False) -> None:
+        """From now on answer with this fault, or only when something is submitted; None: none."""
 
     def forget(self, scheduler_id: str) -> None:
         """Let the queue, not the history, know nothing of this request any more."""

@@ -53,7 +53,7 @@ def test_no_command(faulty: Faulty, tmp_path: Path) -> None:
 
 def test_a_submission_whose_command_hangs_is_found(faulty: Faulty, faulty_desk: Desk) -> None:
     submission = faulty_desk.write(NAME)
-    faulty.fault(Fault.HANGS)
+    faulty.fault(Fault.HANGS, only_submission=True)
     with pytest.raises(SchedulerAway, match=r"did not end within 2 s"):
         faulty.scheduler.submit(Command(2, faulty.environ), submission)
     faulty.fault(None)
@@ -72,7 +72,7 @@ def test_a_query_that_hangs(faulty: Faulty, faulty_desk: Desk) -> None:
 
 
 def test_a_submission_that_says_nothing_is_found(faulty: Faulty, faulty_desk: Desk) -> None:
-    faulty.fault(Fault.EMPTY)
+    faulty.fault(Fault.EMPTY, only_submission=True)
     with pytest.raises(UnreadableAnswer, match=r"wrote nothing"):
         faulty_desk.submit(NAME)
     faulty.fault(None)

@@ -10,7 +10,7 @@ what the real command prints, and
     AWAY = ("sbatch: error: Unable to contact slurm controller …", 1)
 
 or a dict of these by command: what they write to standard error when nobody is there, and their
-exit code; and SUBMIT, the name of the command that submits (its answer is never damaged).
+exit code; and SUBMIT, how the command begins that submits (its answer is never damaged).
 
 `main` runs them and adds the faults that every fake has; a fake adds `Fault.STRANGE`, by
 `world.is_strange`. Only the standard library is used: the programs start often.
@@ -83,9 +83,12 @@ QUEUES = (
 class World:
     """The state of a fake system."""
 
-    def __init__(self, requests: list[Request], fault: str, is_full: bool) -> None:
+    def __init__(
+        self, requests: list[Request], fault: str, only_submission: bool, is_full: bool
+    ) -> None:
         self._requests = requests
         self.fault = fault  #: as `Fault`; '': none
+        self.only_submission = only_submission  #: the fault is that of the command that submits
         self.is_full = is_full  #: nodes are taken by others
 
     @property
@@ -160,18 +163,21 @@ def queue(name: str) -> Queue | None:
     return found[0] if found else None
 
 
+_AT_FIRST = {"fault": "", "only_submission": False, "is_full": False}
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[World]:
     """Have the world of *path* alone; what was changed is kept."""
     with path.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        state = json.loads(file.read() or '{"requests": [], "fault": "", "is_full": false}')
-        requests = [Request(**each) for each in state["requests"]]
-        world = World(requests, state["fault"], state["is_full"])
+        state = json.loads(file.read() or "{}")
+        requests = [Request(**each) for each in state.pop("requests", [])]
+        world = World(requests, **(_AT_FIRST | state))
         yield world
-        state = {"requests": [asdict(each) for each in requests]}
-        state |= {"fault": world.fault, "is_full": world.is_full}
+        state = {name: getattr(world, name) for name in _AT_FIRST}
+        state["requests"] = [asdict(each) for each in requests]
         file.seek(0)
         file.truncate()
         file.write(json.dumps(state))
@@ -181,8 +187,9 @@ def main(module: str, path: str, command: str, args: list[str]) -> int:
     """Run one command of a fake; return its exit code."""
     fake = importlib.import_module(module)
     out = io.StringIO()
+    submits = " ".join([command, *args]).startswith(fake.SUBMIT)
     with opened(Path(path)) as world:
-        fault = world.fault
+        fault = "" if world.only_submission and not submits else world.fault
         if fault == "away":
             text, code = fake.AWAY[command] if isinstance(fake.AWAY, dict) else fake.AWAY
             print(text, file=sys.stderr)
@@ -197,7 +204,7 @@ def main(module: str, path: str, command: str, args: list[str]) -> int:
         return 0
     if fault == "chatter":
         print("*** Maintenance of /scratch on Monday: see https://example.org/news?id=7 ***\n")
-    if fault == "damaged" and command != fake.SUBMIT:
+    if fault == "damaged" and not submits:
         text = text.rstrip("\n")
         text = text[: -max(1, (len(text) - text.rfind("\n")) // 2)] if text else text
     sys.stdout.write(text)
