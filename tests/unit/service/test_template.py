@@ -117,6 +117,10 @@ def test_what_a_filter_makes_of_a_value_is_a_value() -> None:
     assert rendered("{{ queue | safe }}", queue="a;b") == "a;b"
 
 
+def test_what_only_looks_like_a_comment() -> None:
+    assert rendered("a \\ #{{ queue }} b#{{ queue }}", queue="c d") == "a \\ #'c d' b#'c d'"
+
+
 def test_a_nul_is_refused() -> None:
     with pytest.raises(InvalidInput, match="queue has a NUL"):
         rendered("{{ queue }}", queue="a\0b")
