@@ -1,0 +1,140 @@
+"""The work that waits, and the allocations that there are for it, as the plan takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from balsam.model.batch_job import WAITING_STATES, BatchJob
+from balsam.model.demand import Waiting
+from balsam.model.resources import NodeResources
+from balsam.model.run_time import RunTime
+from balsam.model.states import State
+from balsam.model.wire import LauncherInfo
+from balsam.service.estimate import Work, kind
+from balsam.service.plan import Allocation
+from balsam.service.script import time_limit
+
+#: Jobs are looked at up to this number, the first in the queue: what a site's requests can do.
+MOST_JOBS = 100_000
+#: A job whose retry comes within so many seconds is counted as one that comes soon.
+SOON_SECONDS = 600.0
+
+Minutes = Callable[[Waiting], float]
+
+
+def minutes_of(run_times: Iterable[RunTime], assumed: float) -> Minutes:
+    """Return how long a job of a class is taken to need, in minutes.
+
+    What the job says counts, else what hardly any run before exceeded, else what runs took, else
+    what is *assumed*.
+    """
+    learned = {(each.application, each.ranks): each for each in run_times}
+
+    def minutes(waiting: Waiting) -> float:
+        known = learned.get((waiting.application, waiting.num_nodes * waiting.ranks_per_node))
+        if waiting.wall_time_minutes or known is None:
+            return waiting.wall_time_minutes or assumed
+        return max((known.longest or known.expected) / 60, 1e-3)
+
+    return minutes
+
+
+def works_of(waiting: Iterable[Waiting], minutes: Minutes, owner: str, now: float) -> list[Work]:
+    """Return the jobs of *owner* that no launcher has, which can run now or soon."""
+    found = []
+    for each in waiting:
+        if each.launcher_id is not None or each.owner != owner:
+            continue
+        if each.is_delayed and (each.retry_at or 0.0) > now + SOON_SECONDS:
+            continue
+        found.append(
+            Work(
+                request=each.request,
+                minutes=minutes(each),
+                count=each.count,
+                example=each.example,
+                workflow=each.workflow,
+                is_soon=each.is_delayed or each.state is State.AWAITING_PARENTS,
+            )
+        )
+    return found
+
+
+def allocations_of(
+    live: Iterable[BatchJob],
+    pilots: Mapping[int | None, LauncherInfo],
+    waiting: Sequence[Waiting],
+    minutes: Minutes,
+    nodes: Mapping[str, NodeResources],
+    now: float,
+) -> list[Allocation]:
+    """Return the live batch jobs as supply; those that are to be cancelled are none.
+
+    Parameters
+    ----------
+    pilots
+        The launcher of each batch job that has one, by the batch job's id.
+    nodes
+        What the nodes of each queue are like.
+    """
+    found = []
+    for each in live:
+        if each.cancel_reason:
+            continue
+        pilot = pilots.get(each.id)
+        node = nodes.get(each.queue) or _node_of(each, pilot)
+        left = time_limit(each.wall_time_minutes)
+        if each.started_at is not None:
+            left -= (now - each.started_at) / 60
+        found.append(
+            Allocation(
+                batch_job=each.id or 0,
+                queue=each.queue,
+                num_nodes=each.num_nodes,
+                minutes=max(0.0, left),
+                is_waiting=each.state in WAITING_STATES,
+                is_ours=each.service_id is not None,
+                node=node,
+                used=_used(pilot, waiting, minutes, node) if pilot else 0.0,
+                takes=_filter(each),
+            )
+        )
+    return found
+
+
+def _node_of(batch_job: BatchJob, pilot: LauncherInfo | None) -> NodeResources:
+    """Return what the nodes of an allocation in a queue that we do not use are like."""
+    count = max(1, pilot.nodes) if pilot else 1
+    cores = pilot.cores // count if pilot else 1
+    gpus = pilot.gpus // count if pilot else 0
+    return NodeResources(
+        host=f"a node of batch job {batch_job.id}",
+        cores=cores,
+        threads=cores,
+        memory_mib=pilot.memory_mib if pilot else 0,
+        gpus=tuple(str(number) for number in range(gpus)),
+    )
+
+
+def _used(
+    pilot: LauncherInfo, waiting: Iterable[Waiting], minutes: Minutes, node: NodeResources
+) -> float:
+    """Return the node-minutes that the jobs which a launcher has will take."""
+    used = 0.0
+    for each in waiting:
+        if each.launcher_id == pilot.id:
+            work = Work(request=each.request, minutes=minutes(each), count=0, example=0)
+            fits = kind(node, work)
+            used += fits.cost * each.count if fits else 0.0
+    return used
+
+
+def _filter(batch_job: BatchJob) -> Callable[[Work], bool]:
+    """Return which work the launcher of a batch job takes."""
+
+    def takes(work: Work) -> bool:
+        if batch_job.tags or batch_job.wf_filter not in work.workflow:
+            return False
+        return batch_job.job_mode != "serial" or work.request.is_serial
+
+    return takes

@@ -1,0 +1,142 @@
+"""How much work nodes can do in some time, by classes of equal jobs: all arithmetic, no I/O.
+
+Work is measured in node-minutes: a job that leaves room for three more like it on its node takes a
+quarter of that node. Estimates are of the kind that a schedule by list (Graham, 'Bounds on
+multiprocessing timing anomalies', 1969) keeps: no longer than the work divided by the nodes, and
+the longest job on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import ceil, inf
+
+import msgspec
+
+from balsam.model.resources import UNITS, NodeResources, Request
+
+
+class Work(msgspec.Struct, kw_only=True):
+    """Jobs of one class that wait. `count` goes down as they are given to allocations."""
+
+    request: Request
+    minutes: float  #: that one of them is taken to need
+    count: int
+    example: int  #: id of one of them
+    workflow: str = ""  #: '' when it is not known
+    is_soon: bool = False  #: they cannot start yet: they wait for parents, or for their retry
+
+    @property
+    def what(self) -> str:
+        """What each asks for, in words."""
+        asked = self.request
+        words = [f"{asked.num_nodes} node{'s' if asked.num_nodes > 1 else ''}"]
+        if asked.node_packing_count > 1:
+            words.append(f"1/{asked.node_packing_count} of a node")
+        else:
+            cores = asked.cores_per_node
+            words.append(f"{cores} core{'s' if cores > 1 else ''}")
+        if asked.gpu_units:
+            words.append(f"{asked.gpu_units / UNITS:g} GPUs")
+        if asked.memory_mib:
+            words.append(f"{asked.memory_mib} MiB")
+        return f"{', '.join(words)} for {self.minutes:g} minutes"
+
+
+def places(node: NodeResources, request: Request) -> int:
+    """Return how many jobs of this request run at once on nodes like *node*; 0: none can.
+
+    Of a job of several nodes it is what one of its nodes holds.
+    """
+    if node.shortage(request):
+        return 0
+    cores = request.core_units(node.cores)
+    at_once = node.cores * UNITS // cores if cores else UNITS
+    if request.gpu_units:
+        at_once = min(at_once, len(node.gpus) * UNITS // request.gpu_units)
+    if request.memory_mib:
+        at_once = min(at_once, node.memory_mib // request.memory_mib)
+    return max(1, at_once)
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a class of jobs fits nodes of one kind."""
+
+    nodes: int  #: of each job
+    at_once: int  #: jobs that share these nodes
+    minutes: float
+
+    @property
+    def cost(self) -> float:
+        """Node-minutes of one job."""
+        return self.nodes / self.at_once * self.minutes
+
+    def abreast(self, num_nodes: int) -> int:
+        """Return how many jobs run at once on so many nodes."""
+        return num_nodes // self.nodes * self.at_once
+
+
+def kind(node: NodeResources, work: Work) -> Kind | None:
+    """Return how *work* fits nodes like *node*; None when it does not."""
+    at_once = places(node, work.request)
+    return Kind(work.request.num_nodes, at_once, work.minutes) if at_once else None
+
+
+def makespan(counts: Iterable[tuple[Kind, int]], num_nodes: int) -> float:
+    """Return the minutes within which so many nodes do all these jobs; inf when they cannot.
+
+    It is the smaller of two times that a launcher keeps: class after class; and all mixed, where
+    only the last jobs leave nodes idle.
+    """
+    in_turn = area = longest = 0.0
+    for each, count in counts:
+        abreast = each.abreast(num_nodes)
+        if count and not abreast:
+            return inf
+        in_turn += ceil(count / abreast) * each.minutes if count else 0.0
+        area += count * each.cost
+        longest = max(longest, each.minutes if count else 0.0)
+    return min(in_turn, area / num_nodes + longest)
+
+
+def fewest_nodes(counts: Sequence[tuple[Kind, int]], least: int, most: int, minutes: float) -> int:
+    """Return the fewest nodes, *least* to *most*, that do all within *minutes*; else *most*."""
+    low, high = least, most
+    while low < high:
+        middle = (low + high) // 2
+        if makespan(counts, middle) <= minutes:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def absorb(
+    works: Iterable[Work],
+    node: NodeResources,
+    num_nodes: int,
+    minutes: float,
+    used: float = 0.0,
+) -> float:
+    """Take from *works* what so many nodes do in *minutes*; return its node-minutes.
+
+    It is measured by area, as if nothing were ever idle: an allocation that turns out to be too
+    small is followed by another, but one too many would have been for nothing.
+
+    Parameters
+    ----------
+    used
+        Node-minutes that are given away already.
+    """
+    area = num_nodes * minutes - used
+    taken = 0.0
+    for work in works:
+        fits = kind(node, work)
+        if fits is None or fits.minutes > minutes or not work.count:
+            continue
+        most = fits.abreast(num_nodes) * int(minutes / fits.minutes) if fits.minutes else work.count
+        by_area = int((area - taken) / fits.cost + 1e-9) if fits.cost else work.count
+        number = max(0, min(work.count, most, by_area))
+        work.count -= number
+        taken += number * fits.cost
+    return taken

@@ -1,0 +1,177 @@
+"""What the service asks the batch system for: from the work that waits to a few batch jobs.
+
+Pure: what is known goes in, what to do comes out, and why. In this order:
+
+1. Allocations that there are take what they can do in the time they have left, running ones first.
+   A request of the service that still waits and is left without work is surplus.
+2. What is left is bundled. Each queue is asked what one request there could do (`offer.py`): as
+   few nodes as end all that fits within `target_minutes`, and as long as these need. The queue
+   where it does most is taken, the first among equals. So it goes on until nothing is left, or
+   the queues are full, or the budget is spent.
+3. A request that could not start now is made to fit nodes that are free now (`Site.windows`), if
+   it then still does a good part of its work.
+
+Jobs that no queue could ever run are told apart, with the reason; nothing is asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from balsam.model.resources import NodeResources
+from balsam.model.service import QueueState, Unmet
+from balsam.schedulers.scheduler import Window
+from balsam.service.estimate import Work, absorb
+from balsam.service.offer import START_MINUTES, Bidder, Offer, obstacle, overhead
+
+_NO_LIMIT = 1_000_000
+
+
+class Allocation(msgspec.Struct, kw_only=True):
+    """A live batch job."""
+
+    batch_job: int
+    queue: str
+    num_nodes: int
+    minutes: float  #: that its launcher has left for jobs
+    is_waiting: bool
+    is_ours: bool = True  #: the service asked for it
+    node: NodeResources  #: what its nodes are like
+    used: float = 0.0  #: node-minutes that the jobs which its launcher has will take
+    takes: Callable[[Work], bool] = lambda work: True
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch job to ask for."""
+
+    queue: str
+    num_nodes: int
+    minutes: int
+    jobs: int  #: that it is taken to run
+    why: str
+
+    @property
+    def node_hours(self) -> float:
+        """What it costs if it is used to its end."""
+        return self.num_nodes * self.minutes / 60
+
+
+class Site(msgspec.Struct, kw_only=True):
+    """What the plan needs to know beside the work. The order of *queues* is that of preference."""
+
+    queues: Sequence[QueueState]
+    nodes: dict[str, NodeResources]  #: what the nodes of each queue are like
+    allocations: Sequence[Allocation] = ()
+    windows: Sequence[Window] = ()  #: () to take no heed of free nodes
+    budget_left: float | None = None  #: node-hours; None: no limit
+    target_minutes: float = 60.0
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What to do, and why."""
+
+    submissions: list[Submission] = []
+    surplus: list[int] = []  #: batch jobs that wait and are not needed
+    unmet: list[Unmet] = []
+    waits: str = ""  #: why nothing more is asked for though jobs wait
+    covered: int = 0  #: jobs that allocations will run that there are already
+
+
+def plan(works: Sequence[Work], site: Site) -> Plan:
+    """Return what to ask for so that *works* are done; their counts go down to what is not."""
+    result = Plan()
+    works = sorted(works, key=lambda w: (w.is_soon, -w.request.num_nodes, -w.minutes))
+    waiting = _jobs(works)
+    for allocation in sorted(site.allocations, key=lambda a: (a.is_waiting, a.batch_job)):
+        if not _give(works, allocation) and allocation.is_waiting and allocation.is_ours:
+            result.surplus.append(allocation.batch_job)
+    result.covered = waiting - _jobs(works)
+    for work in works:
+        if work.count and (reason := impossible(work, site)):
+            found = Unmet(count=work.count, example=work.example, what=work.what, reason=reason)
+            result.unmet.append(found)
+    possible = [work for work in works if not impossible(work, site)]
+    _ask(possible, site, result)
+    return result
+
+
+def _jobs(works: Sequence[Work]) -> int:
+    return sum(work.count for work in works if not work.is_soon)
+
+
+def _give(works: Sequence[Work], allocation: Allocation) -> float:
+    """Give to an allocation what it can do; return its node-minutes."""
+    mine = [work for work in works if allocation.takes(work)]
+    minutes = allocation.minutes - START_MINUTES * allocation.is_waiting
+    return absorb(mine, allocation.node, allocation.num_nodes, minutes, allocation.used)
+
+
+def impossible(work: Work, site: Site) -> str:
+    """Return why no queue could ever run such jobs, '' when one can."""
+    if not site.queues:
+        return "there is no queue that may be used"
+    obstacles = [obstacle(work, queue, site.nodes[queue.name]) for queue in site.queues]
+    return "; ".join(dict.fromkeys(obstacles)) if all(obstacles) else ""
+
+
+def _ask(works: Sequence[Work], site: Site, result: Plan) -> None:
+    """Add requests to *result* until all of *works* is asked for, or no more can be."""
+    room = {queue.name: _room(queue, site) for queue in site.queues}
+    budget = site.budget_left
+    while _jobs(works):
+        open_ = [queue for queue in site.queues if queue.is_open and room[queue.name] > 0]
+        offers = [offer for queue in open_ if (offer := _offer(queue, works, site, budget))]
+        if not offers:
+            result.waits = _why_not(works, site, room, budget)
+            return
+        best = max(offers, key=lambda offer: offer.does)  # the first among equals
+        before = sum(work.count for work in works)
+        minutes = best.minutes - overhead(best.minutes)
+        absorb(works, site.nodes[best.queue.name], best.num_nodes, minutes)
+        jobs = before - sum(work.count for work in works)
+        result.submissions.append(
+            Submission(
+                queue=best.queue.name,
+                num_nodes=best.num_nodes,
+                minutes=best.minutes,
+                jobs=jobs,
+                why=_why(best, jobs),
+            )
+        )
+        room[best.queue.name] -= 1
+        budget = None if budget is None else budget - best.node_hours
+
+
+def _offer(
+    queue: QueueState, works: Sequence[Work], site: Site, budget: float | None
+) -> Offer | None:
+    node = site.nodes[queue.name]
+    return Bidder(queue, node, works, site.windows, site.target_minutes).best(budget)
+
+
+def _room(queue: QueueState, site: Site) -> int:
+    """Return how many more requests the queue takes from us."""
+    if queue.max_queued is None:
+        return _NO_LIMIT
+    there = sum(allocation.queue == queue.name for allocation in site.allocations)
+    return queue.max_queued - there
+
+
+def _why(offer: Offer, jobs: int) -> str:
+    text = f"{jobs} job{'s' if jobs != 1 else ''}, {offer.does / 60:.2g} node-hours of work"
+    return f"{text}; so many nodes are free now" if offer.starts_now else text
+
+
+def _why_not(works: Sequence[Work], site: Site, room: dict[str, int], budget: float | None) -> str:
+    """Return why nothing more is asked for."""
+    reasons = []
+    for queue in site.queues:
+        if not queue.is_open:
+            reasons.append(f"queue {queue.name} is not used now: {queue.comment}")
+        elif room[queue.name] <= 0:
+            reasons.append(f"queue {queue.name} has {queue.max_queued} requests, the most allowed")
+        elif budget is not None and _offer(queue, works, site, None):
+            reasons.append(f"the budget has {max(0.0, budget):.3g} node-hours left")
+    return "; ".join(dict.fromkeys(reasons))

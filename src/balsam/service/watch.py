@@ -1,0 +1,224 @@
+"""What becomes of batch jobs: what the batch system, and what their launchers say of them.
+
+Three things are held apart. What the batch system says counts, unless the launcher says that it
+lives. That the batch system does not name a request says nothing by itself: only after
+`service.missing_minutes` in which neither it nor a launcher was heard of it is taken for lost.
+Words that we do not know are kept, and the request goes on as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from balsam.client.interface import Client
+from balsam.config import Settings
+from balsam.model.batch_job import (
+    ENDED_STATES,
+    WAITING_STATES,
+    BatchJob,
+    BatchState,
+)
+from balsam.model.wire import LauncherInfo
+from balsam.schedulers.scheduler import Run, Scheduler, Status
+from balsam.service import record
+from balsam.service.submit import submitted
+
+#: A request that is recorded, but not known to be submitted, is looked for after so many seconds:
+#: until then whoever recorded it may be about to submit it.
+SETTLE_SECONDS = 60.0
+#: That a request was seen is written down after so many seconds, when nothing else is.
+_SEEN_SECONDS = 60.0
+
+
+def refresh(client: Client, scheduler: Scheduler, run: Run, settings: Settings) -> list[str]:
+    """Ask the batch system about all live batch jobs at once, and record what it says.
+
+    Returns what happened, in words.
+
+    Raises
+    ------
+    SchedulerError
+        The batch system does not answer, or cannot be understood. What it said before stands.
+    """
+    live = [each for each in record.live(client) if each.scheduler == scheduler.name]
+    news = [_settled(client, scheduler, run, each) for each in live if not each.scheduler_id]
+    known = [each for each in live if each.scheduler_id]
+    if known:
+        news += _followed(client, scheduler, run, settings, known)
+    return [line for line in news if line]
+
+
+def _followed(
+    client: Client, scheduler: Scheduler, run: Run, settings: Settings, known: list[BatchJob]
+) -> list[str]:
+    ids = [each.scheduler_id for each in known]
+    statuses = scheduler.status(run, ids)
+    missing = [each for each in ids if each not in statuses]
+    if missing:
+        statuses = scheduler.history(run, missing) | statuses
+    pilots = launchers_of(client, known)
+    now, patience = client.now(), settings.service.missing_minutes * 60
+    news: list[str] = []
+    again: list[str] = []
+    for each in known:
+        changes = judged(each, statuses.get(each.scheduler_id), pilots.get(each.id), now, patience)
+        after = msgspec.structs.replace(each, **changes)
+        if changes and client.update_batch_job(_id(each), changes):
+            news.append(told(each, after))
+        if each.cancel_reason and after.is_live and after.state is not BatchState.ENDING:
+            again.append(each.scheduler_id)
+    if again:
+        scheduler.cancel(run, again)
+    return news
+
+
+def launchers_of(client: Client, batch_jobs: Iterable[BatchJob]) -> dict[int | None, LauncherInfo]:
+    """Return the last launcher of each batch job that had one, by the batch job's id."""
+    wanted = {each.id for each in batch_jobs}
+    found = {each.batch_job_id: each for each in client.launchers(live=False)}
+    return {number: info for number, info in found.items() if number in wanted}
+
+
+def judged(
+    batch_job: BatchJob,
+    status: Status | None,
+    launcher: LauncherInfo | None,
+    now: float,
+    patience: float,
+) -> dict[str, Any]:
+    """Return what changes in the record of a live batch job.
+
+    Parameters
+    ----------
+    status
+        What the batch system says of it; None when it does not name it.
+    launcher
+        Its last launcher, if it had one.
+    now
+        Seconds since the epoch.
+    patience
+        Seconds after which one that nobody heard of is lost.
+    """
+    alive = launcher is not None and launcher.ended_at is None and launcher.expires_at >= now
+    if status is not None:
+        changes = _as_told(batch_job, status, launcher, now)
+    elif alive:
+        changes = {}
+    else:
+        changes = _unnamed(batch_job, launcher, now, patience)
+    if alive and changes.get("state", batch_job.state) not in (
+        *ENDED_STATES,
+        BatchState.RUNNING,
+        BatchState.ENDING,
+    ):
+        changes["state"] = BatchState.RUNNING
+    if changes.get("state") is BatchState.UNKNOWN:
+        del changes["state"]  # it goes on as it was; the word is kept
+    changed = {name: v for name, v in changes.items() if getattr(batch_job, name) != v}
+    heard = status is not None or alive
+    if heard and (changed or now - (batch_job.seen_at or 0.0) > _SEEN_SECONDS):
+        changed["seen_at"] = now
+    return changed
+
+
+def _as_told(
+    batch_job: BatchJob, status: Status, launcher: LauncherInfo | None, now: float
+) -> dict[str, Any]:
+    """Return the fields that the batch system's *status* gives."""
+    changes: dict[str, Any] = {
+        "state": status.state,
+        "scheduler_state": status.word,
+        "message": status.reason,
+        "starts_at": status.starts_at,
+    }
+    told = {
+        "queue": status.queue,
+        "nodes": status.nodes,
+        "exit_code": status.exit_code,
+        "started_at": status.started_at,
+        "ended_at": status.ended_at,
+    }
+    changes |= {name: value for name, value in told.items() if value not in (None, "")}
+    if status.state in ENDED_STATES:
+        changes["ended_at"] = status.ended_at or now
+        changes["starts_at"] = None
+        if batch_job.cancel_reason:
+            changes["message"] = batch_job.cancel_reason
+        elif not status.reason and launcher is not None:
+            changes["message"] = launcher.message
+        started = changes.get("started_at", batch_job.started_at)
+        if started is None and launcher is not None:
+            changes["started_at"] = launcher.started_at
+    return changes
+
+
+def _unnamed(
+    batch_job: BatchJob, launcher: LauncherInfo | None, now: float, patience: float
+) -> dict[str, Any]:
+    """Return what changes when the batch system names a request neither now nor in its history."""
+    if launcher is not None and launcher.ended_at is not None:
+        # Systems that forget leave us what the launcher said; that died only when it expired.
+        return {
+            "state": BatchState.CANCELLED if batch_job.cancel_reason else BatchState.FINISHED,
+            "message": batch_job.cancel_reason or launcher.message,
+            "ended_at": launcher.ended_at,
+        }
+    heard = batch_job.seen_at or batch_job.submitted_at or batch_job.created_at
+    if batch_job.cancel_reason:
+        return {
+            "state": BatchState.CANCELLED,
+            "message": batch_job.cancel_reason,
+            "ended_at": now,
+        }
+    if now - heard > patience:
+        return {
+            "state": BatchState.LOST,
+            "message": f"the batch system has not known it for {(now - heard) / 60:.0f} minutes",
+            "ended_at": now,
+        }
+    return {}
+
+
+def told(before: BatchJob, after: BatchJob) -> str:
+    """Return what happened to a batch job, in words; '' when nothing that matters."""
+    if before.state is after.state:
+        return ""
+    who = f"batch job {after.id} ({after.scheduler_id})"
+    why = f": {after.message}" if after.message else ""
+    match after.state:
+        case BatchState.RUNNING:
+            return f"{who} runs on {after.nodes or f'{after.num_nodes} nodes'}"
+        case BatchState.FAILED if after.exit_code is not None:
+            return f"{who} failed with exit code {after.exit_code}{why}"
+        case state if state in ENDED_STATES:
+            return f"{who} ended, {state.value}{why}"
+        case state if state in WAITING_STATES:
+            return f"{who} is {state.value}{why}"
+    return f"{who} is {after.state.value}"
+
+
+def _settled(client: Client, scheduler: Scheduler, run: Run, each: BatchJob) -> str:
+    """Find out whether a request whose submission had no answer was submitted."""
+    now = client.now()
+    if now - each.created_at < SETTLE_SECONDS and not each.message:
+        return ""
+    found = scheduler.find(run, each.name) if each.script else None
+    if found:
+        submitted(client, each, found)
+        return f"batch job {each.id} had been submitted: the batch system knows it as {found}"
+    if now - each.created_at < SETTLE_SECONDS:
+        return ""
+    state = BatchState.CANCELLED if each.cancel_reason else BatchState.SUBMIT_FAILED
+    message = each.cancel_reason or each.message or "it was interrupted before it was submitted"
+    changes = {"state": state, "message": message, "ended_at": now}
+    if not client.update_batch_job(_id(each), changes, {BatchState.PENDING_SUBMISSION}):
+        return ""
+    return f"batch job {each.id} was not submitted: {message}"
+
+
+def _id(batch_job: BatchJob) -> int:
+    assert batch_job.id is not None  # it comes from the record
+    return batch_job.id
