@@ -45,8 +45,8 @@ def add_commands(subparsers: Any) -> None:
     )
     logs.add_argument("job", metavar="JOB", help="id, UUID, or first hexadecimal digits of it")
     logs.add_argument("--follow", action="store_true", help="go on until the job has ended")
-    logs.add_argument("--attempt", type=_count, metavar="N", help="of attempt N alone")
-    logs.add_argument("--tail", type=_count, metavar="N", help="the last N lines")
+    logs.add_argument("--attempt", type=count, metavar="N", help="of attempt N alone")
+    logs.add_argument("--tail", type=count, metavar="N", help="the last N lines")
     logs.set_defaults(run=run_logs)
 
     log = subparsers.add_parser(
@@ -57,12 +57,12 @@ def add_commands(subparsers: Any) -> None:
     )
     log.add_argument("--follow", action="store_true", help="go on until interrupted")
     log.add_argument(
-        "--tail", type=_count, default=10, metavar="N", help="the last N lines of each (10)"
+        "--tail", type=count, default=10, metavar="N", help="the last N lines of each (10)"
     )
     log.set_defaults(run=run_log)
 
 
-def _count(value: str) -> int:
+def count(value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is no number above 0")
     return int(value)
@@ -98,7 +98,7 @@ def run_logs(args: argparse.Namespace) -> int:
                 _follow_job(client, watch, job, args.attempt, args.tail)
             return 0
         source = _source(client, job, args.attempt)
-        if source is None or not _copy(source, 0, args.tail)[1]:
+        if source is None or not copy(source, 0, args.tail)[1]:
             number = f" of attempt {args.attempt}" if args.attempt else ""
             raise NotFound(
                 f"job {job.id} ({job.state}) has no output{number}; `balsam show {job.id}` says why"
@@ -131,8 +131,11 @@ def _source(client: Client, job: Job, number: int | None) -> Source | None:
     return Source(file, attempt.output_offset, attempt.output_size)
 
 
-def _copy(source: Source, done: int, tail: int | None = None) -> tuple[int, bool]:
-    """Write the range from its *done*-th byte on; return how far it went, and if it is there."""
+def copy(source: Source, done: int, tail: int | None = None) -> tuple[int, bool]:
+    """Write the range from its *done*-th byte on; return how far it went, and if it is there.
+
+    With *tail* only its last lines, so many.
+    """
     try:
         file = open(source.file, "rb")  # noqa: SIM115
     except FileNotFoundError:
@@ -173,7 +176,7 @@ def _follow_job(
             source = _source(client, job, number)
         if source is not None:
             key = (source.file, source.start)
-            done[key], _ = _copy(source, done.get(key, 0), tail if key not in done else None)
+            done[key], _ = copy(source, done.get(key, 0), tail if key not in done else None)
         if not ended:
             changed = watch.wait(LOOK)
 
@@ -208,7 +211,7 @@ def run_log(args: argparse.Namespace) -> int:
             if last != file and len(files) > 1:
                 print(f"==> {file.name} <==", flush=True)
             last = file
-            done[file], _ = _copy(Source(file), begun, None if file in done else args.tail)
+            done[file], _ = copy(Source(file), begun, None if file in done else args.tail)
         if not args.follow:
             break
         time.sleep(LOOK)

@@ -9,12 +9,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from balsam.cli import columns, output
+from balsam.cli import batch_output, columns, output
+from balsam.cli.batch_system import refresh
 from balsam.cli.context import open_site, warn
 from balsam.cli.selectors import add_selectors, condition, query, resolve, state_filter
 from balsam.client.interface import Client
 from balsam.client.job_ids import with_ids
 from balsam.errors import InvalidInput
+from balsam.model.batch_job import BatchJob
 from balsam.model.job import Job
 from balsam.model.query import Filter, Query, check_order, parse
 from balsam.model.states import STATES, State
@@ -122,7 +124,7 @@ def _jobs(args: argparse.Namespace, client: Client) -> None:
             print("\n".join(map(output.history_line, events)), end="\n\n")
     elif args.verbose:
         for job in _shown_jobs(args, client, selected, None):
-            _print_fields(f"Job {job.id}", output.job_record(job))
+            output.print_fields(f"Job {job.id}", output.job_record(job))
     elif args.tree:
         fields = ["name", "workflow", "state", *columns.PARENTS]
         columns.print_tree(_shown_jobs(args, client, selected, fields))
@@ -186,14 +188,6 @@ def _histories(client: Client, jobs: Iterable[Job]) -> Iterator[tuple[Job, list[
 def _with_events(client: Client, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
     for job, events in _histories(client, jobs):
         yield {**output.job_record(job), "events": [output.event_record(e) for e in events]}
-
-
-def _print_fields(title: str, record: dict[str, Any]) -> None:
-    width = max(map(len, record))
-    print(f"{title}\n{'-' * len(title)}")
-    for name, value in record.items():
-        print(f"{name.rjust(width)}: {output.text(name, value)}".rstrip())
-    print()
 
 
 # workflows, events -----------------------------------------------------------------------
@@ -297,7 +291,7 @@ def _rounded(field: str, value: Any) -> str:
 APP_COLUMNS: tuple[str, ...] = ("id", "name", "executable", "description")
 BATCH_COLUMNS: tuple[str, ...] = (
     *("id", "scheduler_id", "project", "queue", "num_nodes", "wall_time_minutes"),
-    *("state", "job_mode", "wf_filter"),
+    *("state", "job_mode", "wf_filter", "message"),
 )
 
 
@@ -317,19 +311,25 @@ def _others(args: argparse.Namespace, client: Client) -> None:
     limit = (args.limit or None) if args.json else columns.limit(args.limit, client.path)
     asked = _ordered(Query(filters=tuple(filters)), args, kind, limit and limit + 1)
     found: list[dict[str, Any]]
+    batch_jobs: list[BatchJob] = []
     if kind == "apps":
         found, shown = [output.app_record(app) for app in client.apps(asked)], APP_COLUMNS
     else:
-        found, shown = [output.batch_job_record(b) for b in client.batch_jobs(asked)], BATCH_COLUMNS
+        refresh(client)
+        batch_jobs = client.batch_jobs(asked)
+        found, shown = [output.batch_job_record(b) for b in batch_jobs], BATCH_COLUMNS
     cut = limit is not None and len(found) > limit
     found = found[:limit]
     if args.json:
         output.print_json(found)
     elif not found:
         print(f"No {kind.replace('_', ' ')} found matching query")
+    elif args.verbose and batch_jobs:
+        for batch_job in batch_jobs[:limit]:
+            batch_output.show(client, batch_job)
     elif args.verbose:
         for record in found:
-            _print_fields(f"{kind[:-1].replace('_', ' ').capitalize()} {record['id']}", record)
+            output.print_fields(f"App {record['id']}", record)
     else:
         rows = ([output.text(name, record[name]) for name in shown] for record in found)
         print(output.table(shown, rows))

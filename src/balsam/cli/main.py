@@ -37,6 +37,8 @@ VERBS = {
     "killjob": "kill",
     "rm": "rm",
     "launcher": "launcher",
+    "submit-launch": "submit_launch",
+    "queue": "queue",
     "server": "server",
     "db": "db",
     "report": "report",
@@ -94,6 +96,7 @@ class Parser(argparse.ArgumentParser):
 def joined(words: Sequence[str]) -> list[str]:
     """Return *words* with ``--order -id`` as ``--order=-id``, and all words of --args in one.
 
+    What follows --sched-flags is joined to it, too.
     argparse would take a value such as ``-id`` or ``"--n=1 x"`` for an option.
     """
     result: list[str] = []
@@ -104,7 +107,8 @@ def joined(words: Sequence[str]) -> list[str]:
             result[-1] = f"--args={word}" if option == "--args" else f"{option} {word}"
             continue
         in_args = word == "--args"
-        if option == "--order" and word[:1] == "-" and word[:2] != "--":
+        is_order = option == "--order" and word[:1] == "-" and word[:2] != "--"
+        if is_order or option == "--sched-flags":
             result[-1] = f"{option}={word}"
         else:
             result.append(word)

@@ -37,6 +37,18 @@ def history_line(event: Event) -> str:
     return f"[{moment} {event.to_state}] {event.message}".rstrip()
 
 
+def duration(seconds: float) -> str:
+    """Return *seconds* in words: ``45 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``."""
+    minutes = int(max(0.0, seconds)) // 60
+    if minutes < 1:
+        return f"{int(max(0.0, seconds))} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes // 1440} d {minutes // 60 % 24} h"
+
+
 def is_time(field: str) -> bool:
     """Tell whether *field* holds seconds since the epoch."""
     return field == "time" or field.endswith("_at")
@@ -136,6 +148,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     for row in cells:
         lines.append(" | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
     return "\n".join(lines)
+
+
+def print_fields(title: str, record: dict[str, Any]) -> None:
+    """Print *title*, underlined, and each field of *record* on a line, then an empty one."""
+    width = max(map(len, record))
+    print(f"{title}\n{'-' * len(title)}")
+    for name, value in record.items():
+        print(f"{name.rjust(width)}: {text(name, value)}".rstrip())
+    print()
 
 
 def _one_line(value: object) -> str:

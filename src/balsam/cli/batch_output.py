@@ -1,0 +1,122 @@
+"""What a batch job wrote: its script's output, and the logs of its launchers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from balsam.cli import output
+from balsam.cli.batch_system import refresh
+from balsam.cli.logs import LOOK, Source, copy
+from balsam.client.interface import Client
+from balsam.errors import NotFound
+from balsam.model.batch_job import BatchJob
+from balsam.model.query import Query
+from balsam.model.states import STATES
+from balsam.model.wire import LauncherInfo
+from balsam.service import record
+
+#: Lines of its output that are shown with a batch job.
+LINES = 10
+
+
+def launchers_of(client: Client, batch_job: BatchJob) -> list[LauncherInfo]:
+    """Return the launchers that were started in *batch_job*, oldest first."""
+    return [each for each in client.launchers(live=False) if each.batch_job_id == batch_job.id]
+
+
+def show(client: Client, batch_job: BatchJob) -> None:
+    """Print all fields of *batch_job*, its launchers, its jobs and the end of its output."""
+    fields = output.batch_job_record(batch_job)
+    for name in ("script", "output_file"):
+        if fields[name]:
+            fields[name] = str(client.path / fields[name])
+    output.print_fields(f"Batch job {batch_job.id}", fields)
+    for launcher in launchers_of(client, batch_job):
+        print(f"Launcher {launcher.id}: {_launcher_words(launcher)}")
+    counts = client.state_counts(Query().where(batch_job_id=batch_job.id))
+    if counts:
+        found = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+        print(f"Jobs that it ran last: {found}")
+    print_tail(client, batch_job)
+
+
+def _launcher_words(launcher: LauncherInfo) -> str:
+    since = output.timestamp(launcher.started_at)
+    end = f", ended {output.timestamp(launcher.ended_at)}" if launcher.ended_at else ""
+    why = f": {launcher.message}" if launcher.message else ""
+    nodes = f"{launcher.nodes} node{'s' if launcher.nodes != 1 else ''}"
+    return f"on {launcher.host}, {nodes}, since {since}{end}{why}"
+
+
+def print_tail(client: Client, batch_job: BatchJob) -> None:
+    """Print the last lines of what the script of *batch_job* wrote, if there are any."""
+    if not batch_job.output_file:
+        return
+    file = client.path / batch_job.output_file
+    if file.is_file() and file.stat().st_size:
+        print(f"==> the end of {file} <==", flush=True)
+        copy(Source(file), 0, LINES)
+
+
+def print_all(client: Client, batch_job: BatchJob, tail: int | None) -> None:
+    """Print the output of *batch_job* and the logs of its launchers.
+
+    Raises
+    ------
+    NotFound
+        There is nothing yet.
+    """
+    if not _Files(tail).print_new(client, batch_job):
+        said = f": {batch_job.message}" if batch_job.message else ""
+        raise NotFound(
+            f"batch job {batch_job.id} ({batch_job.state}{said}) has written nothing;"
+            f" `balsam queue show {batch_job.id}` tells what is known of it"
+        )
+
+
+def follow(client: Client, batch_job: BatchJob, tail: int | None) -> None:
+    """Print what *batch_job* writes as it grows, until it has ended."""
+    from balsam import config
+
+    period = config.load(client.path).service.poll_seconds
+    files = _Files(tail)
+    asked = time.monotonic()
+    while True:
+        # The state first: what is written before it is read then is all there is.
+        batch_job = record.batch_job(client, batch_job.id or 0)
+        files.print_new(client, batch_job)
+        if not batch_job.is_live:
+            said = f": {batch_job.message}" if batch_job.message else ""
+            print(f"==> batch job {batch_job.id} has ended, {batch_job.state}{said} <==")
+            return
+        if time.monotonic() - asked > period:
+            refresh(client)
+            asked = time.monotonic()
+        time.sleep(LOOK)
+
+
+class _Files:
+    """The files that a batch job and its launchers write, and how far they were printed."""
+
+    def __init__(self, tail: int | None) -> None:
+        self._tail = tail
+        self._done: dict[Path, int] = {}
+        self._last: Path | None = None
+
+    def print_new(self, client: Client, batch_job: BatchJob) -> bool:
+        """Print what was written since the last time; tell whether there is anything at all."""
+        files = [client.path / batch_job.output_file] if batch_job.output_file else []
+        files += [
+            client.path / "log" / f"launcher_{each.id}.log"
+            for each in launchers_of(client, batch_job)
+        ]
+        for file in files:
+            begun = self._done.get(file, 0)
+            if not file.is_file() or file.stat().st_size <= begun:
+                continue
+            if self._last != file:
+                print(f"==> {file.name} <==", flush=True)
+                self._last = file
+            self._done[file], _ = copy(Source(file), begun, None if begun else self._tail)
+        return bool(self._done)

@@ -1,0 +1,229 @@
+"""`balsam submit-launch`: ask the batch system for nodes, with a launcher on them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pprint import pformat
+from typing import Any
+
+from msgspec.structs import replace
+
+from balsam.cli import output, preflight
+from balsam.cli.batch_system import BatchSystem, batch_system
+from balsam.cli.context import open_site, tell, warn
+from balsam.cli.selectors import tag_filter
+from balsam.cli.values import tags
+from balsam.client.interface import Client
+from balsam.config import user_name
+from balsam.errors import SchedulerAway, SchedulerError
+from balsam.model.batch_job import BatchJob
+from balsam.model.query import Query
+from balsam.model.states import END_STATES, STATES
+from balsam.schedulers.scheduler import Answer, Submission
+from balsam.service import script, submit
+
+#: Jobs of each kind that are looked at for warnings.
+LOOK_AT = 10_000
+EPILOG = """\
+What a queue does not allow is refused; jobs that could not run in it are warned of. The script
+comes from the site's job-template.sh, and is kept in its directory qsubmit.
+
+examples:
+  balsam submit-launch -n 2 -q debug -t 60 -A project --job-mode mpi
+  balsam submit-launch -n 1 -t 30 --wf-filter alloys --sched-flags="--constraint=gpu" --dry-run"""
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add `submit-launch`."""
+    parser = subparsers.add_parser(
+        "submit-launch",
+        help="ask the batch system for nodes, with a launcher on them",
+        description="Submit a batch job: a request for nodes and time, with a launcher on them.",
+        epilog=EPILOG,
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what describes one request for nodes."""
+    parser.add_argument(
+        "-n", "--nodes", type=int, required=True, metavar="N", help="how many nodes"
+    )
+    parser.add_argument(
+        *("-t", "--time-minutes"), type=float, required=True, metavar="T", help="the walltime"
+    )
+    parser.add_argument(
+        *("-q", "--queue"), default="", help="the queue (default: scheduler.queue of the settings)"
+    )
+    parser.add_argument(
+        *("-A", "--project"), default="", help="who pays (default: scheduler.project)"
+    )
+    parser.add_argument(
+        "--job-mode",
+        choices=submit.JOB_MODES,
+        default="auto",
+        help="serial: only jobs of one rank; auto and mpi: all (default auto)",
+    )
+    parser.add_argument(
+        "--wf-filter", default="", metavar="S", help="run jobs whose workflow contains S"
+    )
+    parser.add_argument(
+        "--tag",
+        metavar="K=V",
+        action="append",
+        default=[],
+        help="run only jobs with this tag (repeatable)",
+    )
+    parser.add_argument(
+        "--sched-flags",
+        default="",
+        metavar="WORDS",
+        help="further words for the batch system, in quotes, after those of scheduler.flags",
+    )
+    parser.add_argument(
+        "--no-check", action="store_true", help="do not compare it with the queue's limits"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the script and the command; submit nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="print the batch job as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Submit one batch job."""
+    request = submit.BatchRequest(
+        num_nodes=args.nodes,
+        wall_time_minutes=args.time_minutes,
+        queue=args.queue,
+        project=args.project,
+        job_mode=args.job_mode,
+        wf_filter=args.wf_filter,
+        tags=tags(args.tag),
+        scheduler_flags=args.sched_flags,
+    )
+    with open_site(args) as client:
+        system = batch_system(client.path)
+        new = submit.prepare(client, system.settings, system.scheduler, request)
+        if not args.no_check:
+            _check(client, system, new)
+        if args.dry_run:
+            _print_dry(args, client, system, new)
+            return 0
+        done = submit.submit(
+            client,
+            system.settings,
+            system.scheduler,
+            system.run,
+            new,
+            budget=system.settings.service.budget_node_hours,
+        )
+    if args.json:
+        output.print_json(output.batch_job_record(done))
+    else:
+        print(f"Submit OK: Qlaunch {pformat(_as_before(done), indent=4)}")
+    return 0
+
+
+def _as_before(done: BatchJob) -> dict[str, Any]:
+    """Return what Balsam 0.x told of a batch job, by its names."""
+    minutes = done.wall_time_minutes
+    return {
+        "command": done.script,
+        "from_balsam": True,
+        "id": done.id,
+        "job_mode": done.job_mode,
+        "nodes": done.num_nodes,
+        "prescheduled_only": False,
+        "project": done.project,
+        "queue": done.queue,
+        "sched_flags": done.scheduler_flags,
+        "scheduler_id": done.scheduler_id,
+        "state": str(done.state),
+        "wall_minutes": int(minutes) if minutes.is_integer() else minutes,
+        "wf_filter": done.wf_filter,
+    }
+
+
+# before ---------------------------------------------------------------------------------
+
+
+def _check(client: Client, system: BatchSystem, new: BatchJob) -> None:
+    """Refuse what the queue would not take; warn of what no job could use.
+
+    A batch system that does not tell its queues refuses what it does not take by itself.
+    """
+    try:
+        queues = system.scheduler.queues(system.run)
+    except SchedulerError as error:
+        warn(f"the limits of the queue are not known: {error}")
+        queues = []
+    chosen = preflight.queues_of(new, queues)
+    preflight.check_limits(new, chosen)
+    for line in preflight.closed(chosen):
+        warn(line)
+    minutes = script.time_limit(new.wall_time_minutes) - _last_minutes(system)
+    if hindrance := _hindrance(client, new, minutes):
+        warn(hindrance)
+
+
+def _last_minutes(system: BatchSystem) -> float:
+    """Return the minutes at its end in which a launcher runs nothing."""
+    from balsam.launcher.deadline import LAST_SECONDS
+
+    return (system.settings.launcher.grace_seconds + LAST_SECONDS) / 60
+
+
+def _hindrance(client: Client, new: BatchJob, minutes: float) -> str:
+    if new.tags:
+        wanted = Query().where(state__in=[str(s) for s in STATES if s not in END_STATES])
+        for key, value in new.tags.items():
+            wanted = replace(wanted, filters=(*wanted.filters, tag_filter(f"{key}={value}")))
+        if not client.count_jobs(wanted):
+            return preflight.usable(new, [], minutes)
+    waiting = client.waiting(LOOK_AT, by_workflow=bool(new.wf_filter))
+    mine = [
+        each for each in waiting if each.owner == user_name() and new.wf_filter in each.workflow
+    ]
+    return preflight.usable(new, mine, minutes)
+
+
+# a dry run ------------------------------------------------------------------------------
+
+
+class _Overheard:
+    """A `Run` that runs nothing, and keeps the command that it was given."""
+
+    def __init__(self) -> None:
+        self.argv: tuple[str, ...] = ()
+
+    def __call__(self, argv: Sequence[str], stdin: str = "") -> Answer:
+        self.argv = tuple(argv)
+        raise SchedulerAway("this is a dry run")
+
+
+def _print_dry(
+    args: argparse.Namespace, client: Client, system: BatchSystem, new: BatchJob
+) -> None:
+    new = replace(new, id=0)
+    text = submit.script_text(client, system.settings, system.scheduler, new)
+    nodes = system.settings.nodes
+    asked = script.submission(client.path, new, nodes.cores, max(0, nodes.gpus))
+    command = _command(system, asked)
+    if args.json:
+        output.print_json({**output.batch_job_record(new), "script_text": text, "command": command})
+        return
+    tell("this is a dry run: nothing is submitted, and the batch job has no number yet (0)")
+    print(f"# {asked.script}\n{text.rstrip()}\n\n# command\n{shlex.join(command)}")
+
+
+def _command(system: BatchSystem, asked: Submission) -> tuple[str, ...]:
+    """Return the words by which the adapter would submit."""
+    overheard = _Overheard()
+    try:
+        system.scheduler.submit(overheard, asked)
+    except SchedulerAway:
+        pass
+    return overheard.argv
