@@ -90,9 +90,9 @@ def usable(batch_job: BatchJob, waiting: Iterable[Waiting], minutes: float) -> s
     if parallel:
         return _told(parallel, found, "have", "several ranks, and it is serial")
     if too_long:
-        most = max(each.wall_time_minutes for each in too_long)
+        longest = max(each.wall_time_minutes for each in too_long)
         left = f"of {batch_job.wall_time_minutes:g} its launcher has {minutes:.4g} for them"
-        return _told(too_long, found, "say", f"that up to {most:g} minutes are needed, and {left}")
+        return _told(too_long, found, "say", f"that up to {longest:g} minutes are needed, and {left}")
     return ""
 
 
