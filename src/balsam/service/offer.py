@@ -27,9 +27,8 @@ _NO_LIMIT_MINUTES = 7 * 24 * 60.0
 
 def most_nodes(queue: QueueState) -> int:
     """Return the most nodes of a request."""
-    return min(
-        (limit for limit in (queue.max_nodes, queue.nodes) if limit), default=_NO_LIMIT_NODES
-    )
+    limits = [limit for limit in (queue.max_nodes, queue.nodes) if limit]
+    return min(limits, default=_NO_LIMIT_NODES)
 
 
 def most_minutes(queue: QueueState) -> float:

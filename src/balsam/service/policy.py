@@ -30,7 +30,7 @@ class Failures(msgspec.Struct, frozen=True):
         """Return when the next request may be made; 0.0 when they are fewer than *limit*."""
         if self.count < limit:
             return 0.0
-        pause = PAUSE_SECONDS * 2 ** min(self.count - limit, 30)
+        pause = PAUSE_SECONDS * 2.0 ** min(self.count - limit, 30)
         return self.last_at + min(pause, LONGEST_PAUSE_SECONDS)
 
 

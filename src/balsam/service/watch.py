@@ -135,7 +135,8 @@ def _as_told(
         "starts_at": status.starts_at,
     }
     told = {
-        "queue": status.queue,
+        # What was asked for stays: some queues hand requests on to others.
+        "queue": "" if batch_job.queue else status.queue,
         "nodes": status.nodes,
         "exit_code": status.exit_code,
         "started_at": status.started_at,
@@ -160,9 +161,11 @@ def _unnamed(
 ) -> dict[str, Any]:
     """Return what changes when the batch system names a request neither now nor in its history."""
     if launcher is not None and launcher.ended_at is not None:
-        # Systems that forget leave us what the launcher said; that died only when it expired.
+        # Of systems that forget we have what the launcher said.
+        died = launcher.expires_at < launcher.ended_at
+        state = BatchState.FAILED if died else BatchState.FINISHED
         return {
-            "state": BatchState.CANCELLED if batch_job.cancel_reason else BatchState.FINISHED,
+            "state": BatchState.CANCELLED if batch_job.cancel_reason else state,
             "message": batch_job.cancel_reason or launcher.message,
             "ended_at": launcher.ended_at,
         }
