@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -98,31 +97,29 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         *live* are those of this machine, the oldest first; those that may start count as running
         for those after them.
         """
-        running = [each.id for each in live if not each.is_waiting]
-        of_queue = Counter(each.queue for each in live if not each.is_waiting)
+        running = [each for each in live if not each.is_waiting]
         reasons: dict[int, str] = {}
         for request in live:
-            if not request.is_waiting:
-                continue
-            reason = self._hindrance(request.queue, running, of_queue)
-            reasons[request.id] = reason
-            if not reason:
-                running.append(request.id)
-                of_queue[request.queue] += 1
+            if request.is_waiting:
+                reasons[request.id] = self.hindrance(request.queue, running)
+                if not reasons[request.id]:
+                    running.append(request)
         return reasons
 
-    def _hindrance(self, name: str, running: list[int], of_queue: Counter[str]) -> str:
+    def hindrance(self, name: str, running: Sequence[Request]) -> str:
+        """Return why a request to the queue of this name may not start; '' when it may."""
         queue = next((each for each in self.queue if each.name == name), None)
         if queue is None:
             return f"there is no queue {name!r} any more"
         if not queue.is_open:
             return f"queue {name!r} is closed"
-        if queue.max_running is not None and of_queue[name] >= queue.max_running:
-            return f"queue {name!r} runs {of_queue[name]} at a time"
+        in_queue = sum(each.queue == name for each in running)
+        if queue.max_running is not None and in_queue >= queue.max_running:
+            return f"queue {name!r} runs {in_queue} at a time"
         if len(running) >= self.max_running:
             if not running:
                 return "this machine runs none at a time (max_running)"
-            return f"this machine is busy with request {', '.join(map(str, running))}"
+            return f"this machine is busy with request {', '.join(str(r.id) for r in running)}"
         return ""
 
 

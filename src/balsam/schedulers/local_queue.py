@@ -189,29 +189,12 @@ def windows(requests: Requests, args: argparse.Namespace) -> Lines:
     limits = _look_after(requests)
     with requests.lock():
         live = own_requests(requests)
-    probe = {each.name: _probe(each.name) for each in limits.queue}
+    running = [each for each in live if not each.is_waiting]
     return [
-        {"queue": name, "minutes": limits.named(name).max_minutes}
-        for name, request in probe.items()
-        if not limits.hindrances([*live, request])[0]
+        {"queue": queue.name, "minutes": queue.max_minutes}
+        for queue in limits.queue
+        if not limits.hindrance(queue.name, running)
     ]
-
-
-def _probe(queue: str) -> Request:
-    """Return a request that nobody made, as the last of its queue."""
-    return Request(
-        id=0,
-        name="",
-        script="",
-        output="",
-        directory="",
-        minutes=0,
-        queue=queue,
-        environ={},
-        host=socket.gethostname(),
-        boot="",
-        submitted_at=0.0,
-    )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -27,6 +27,8 @@ _OPENERS = {
     "`": "backquotes",
 }
 _OPAQUE_WORDS = {"$( )", "( )", "backquotes"}
+#: What is in these the shell changes before it, or another program, reads it.
+_REWRITTEN = {"backquotes", "a here-document"}
 _CLOSERS = {"'": {_SINGLE, "$' '"}, '"': {_DOUBLE}, "))": {"(( ))"}, "}": {"${ }"}}
 
 
@@ -80,9 +82,23 @@ class Script:
             at += self._read(text, at)
 
     def add_words(self, words: str) -> None:
-        """Add ready words; raises `InvalidInput` if in a comment they would not stay in it."""
-        if self._stack[-1] == _COMMENT and "\n" in words:
+        """Add words or lines that are ready for a shell; within quotes they are one value.
+
+        Raises
+        ------
+        InvalidInput
+            They would not be the same words there.
+        """
+        top = self._stack[-1]
+        if top in (_SINGLE, _DOUBLE, "$' '", "${ }", "(( ))"):
+            self.add_value(words)
+            return
+        if self._escaped or self._text.endswith("$"):
+            raise self._error(words, f"after {self._text[-1]!r}")
+        if top == _COMMENT and "\n" in words:
             raise self._error(words, "in a comment")
+        if not {*self._stack}.isdisjoint(_REWRITTEN) and re.search(r"[\\$`]", words):
+            raise self._error(words, f"inside {top}")
         self.add_text(words)
 
     def _error(self, value: str, where: str) -> InvalidInput:

@@ -1,7 +1,8 @@
 """The template of a site's scripts for the batch system: ``SITE/job-template.sh``, in Jinja2.
 
 Its variables are `VARIABLES`. What a value is written into is known (`quoting.py`), so templates
-write ``{{ queue }}`` without quotes; ``{{ value | safe }}`` is written as it is.
+write ``{{ queue }}`` with quotes or without. What a filter or ``~`` makes of a value is a value,
+too; ``{{ queue | safe }}`` is written as it is.
 """
 
 from __future__ import annotations
@@ -41,12 +42,16 @@ VARIABLES = {
     "python": "the Python that runs Balsam",
 }
 
-_MARKED = re.compile("\0([vw])([^\0]*)\0")
+_MARKED = re.compile("\0([twv])([^\0]*)\0")
 _OWN_LAUNCHER = re.compile(r"^[^#\n]*\bbalsam\b.*\blauncher\b", re.MULTILINE)
 
 
 class Words(str):
     """Words or lines that are ready for the shell."""
+
+
+class Text(str):
+    """Text of the template itself: what its author wants to stand there."""
 
 
 class Template:
@@ -115,10 +120,11 @@ class Template:
             line = _line(error)
             raise InvalidInput(f"{self._source}{line}: {error}") from error
         script = Script(self._source)
+        add = {"t": script.add_text, "w": script.add_words, "v": script.add_value}
         end = 0
         for part in _MARKED.finditer(marked):
             script.add_text(marked[end : part.start()])
-            (script.add_words if part[1] == "w" else script.add_value)(part[2])
+            add[part[1]](part[2])
             end = part.end()
         script.add_text(marked[end:])
         return script.text
@@ -157,7 +163,7 @@ def _environment() -> Environment:
     environment = Environment(
         undefined=StrictUndefined, finalize=_marked, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters["safe"] = Words
+    environment.filters["safe"] = Text
     return environment
 
 
@@ -166,7 +172,8 @@ def _marked(value: object) -> str:
     text = str(value)
     if "\0" in text:  # the result of a macro or a block: its values are marked already
         return text
-    return f"\0{'w' if isinstance(value, Words) else 'v'}{text}\0"
+    kind = "t" if isinstance(value, Text) else "w" if isinstance(value, Words) else "v"
+    return f"\0{kind}{text}\0"
 
 
 def _names(environment: Environment, tree: nodes.Template) -> dict[str, int]:

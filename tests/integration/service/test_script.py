@@ -157,6 +157,14 @@ def test_wherever_a_value_stands(shell: Shell, value: str) -> None:
     assert shell.run(rendered(text, shell.path, batch_job(queue=value))) == places(value)
 
 
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_launcher_that_another_shell_starts(shell: Shell, value: str) -> None:
+    job = batch_job(wf_filter=value)
+    for command in ('bash -c "{{ launcher }}"', "bash -c '{{ launcher }}'", "x=$({{ launcher }})"):
+        text = rendered(f"#!/bin/bash\n{command}\n", shell.path, job)
+        assert shell.run(text) == script.launcher_words(shell.path, job)[1:]
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

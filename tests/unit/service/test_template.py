@@ -121,6 +121,39 @@ def test_what_only_looks_like_a_comment() -> None:
     assert rendered("a \\ #{{ queue }} b#{{ queue }}", queue="c d") == "a \\ #'c d' b#'c d'"
 
 
+@pytest.mark.parametrize(
+    ("text", "out"),
+    [
+        ("{{ launcher }} &", "run 'a $b' &"),
+        ('bash -c "{{ launcher }}"', "bash -c \"run 'a \\$b'\""),
+        ("ssh h '{{ launcher }}'", "ssh h 'run '\"'\"'a $b'\"'\"''"),
+        ('echo "$({{ launcher }})"', "echo \"$(run 'a $b')\""),
+    ],
+)
+def test_where_the_launcher_stands(text: str, out: str) -> None:
+    checked = template.check(START + text, "T")
+    assert checked.render(values(launcher=Words("run 'a $b'"))) == START + out
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("ssh h <<END\n{{ launcher }}\nEND", "inside a here-document"),
+        ("x=`{{ launcher }}`", "inside backquotes"),
+        ("x=${y:-{{ launcher }}}", r"inside \$\{ \}"),
+        ("\\{{ launcher }}", r"after '\\\\'"),
+    ],
+)
+def test_where_the_launcher_cannot_stand(text: str, where: str) -> None:
+    checked = template.check(START + text, "T")
+    with pytest.raises(InvalidInput, match=where):
+        checked.render(values(launcher=Words("run 'a $b'")))
+
+
+def test_texts_of_the_template_itself_in_quotes() -> None:
+    assert rendered("\"{{ '$HOME' }} {{ queue }}\"", queue="$HOME") == '"$HOME \\$HOME"'
+
+
 def test_a_nul_is_refused() -> None:
     with pytest.raises(InvalidInput, match="queue has a NUL"):
         rendered("{{ queue }}", queue="a\0b")
