@@ -238,7 +238,8 @@ class LocalClient:
     def register_service(self, info: ServiceInfo, lease_seconds: float) -> int:
         now = self._clock()
         return self._store.write(
-            lambda connection: services.register(connection, info, now, now + lease_seconds)
+            lambda connection: services.register(connection, info, now, now + lease_seconds),
+            _everybody,
         )
 
     def renew_service(self, service: int, status: ServiceStatus, lease_seconds: float) -> bool:
@@ -253,7 +254,8 @@ class LocalClient:
 
     def end_service(self, service: int, message: str) -> None:
         self._store.write(
-            lambda connection: services.end(connection, service, message, self._clock())
+            lambda connection: services.end(connection, service, message, self._clock()),
+            _everybody,
         )
 
     # launchers

@@ -1,0 +1,377 @@
+"""The service's loop: looks at the batch system and at the work, and acts on both.
+
+One service a site lives at a time: its right is a lease in the database, as a launcher's is. What
+it knows it writes there too, so that it can be asked about from anywhere, and also when it is down.
+Nothing that matters is in its memory: killed and started again it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from balsam import config
+from balsam.client.interface import Client, Watch
+from balsam.config import Settings
+from balsam.errors import BalsamError, SchedulerError, ServiceRuns, SiteError, StoreError
+from balsam.lifecycle.recover import Recovery, process_start
+from balsam.model.resources import NodeResources
+from balsam.model.service import ServiceInfo, ServiceStatus
+from balsam.model.wire import Topic
+from balsam.nodes.hardware import this_node
+from balsam.schedulers.command import Command
+from balsam.schedulers.find import find
+from balsam.schedulers.scheduler import Answer, Queue, Scheduler
+from balsam.service import elastic, record, submit, watch
+
+#: Work that is being inserted is let come in for a moment before it is bundled.
+SETTLE_SECONDS = 1.0
+#: Shortest time between two plans, however often there is news.
+PLAN_SECONDS = 5.0
+#: The queues themselves seldom change.
+QUEUES_SECONDS = 300.0
+#: Longest time between two questions to a batch system that does not answer.
+LONGEST_PAUSE = 600.0
+#: The last so many things that happened are kept to be asked about.
+NEWS = 50
+
+Say = Callable[[str], None]
+
+
+class Service:
+    """One service, from its registration to its end.
+
+    Parameters
+    ----------
+    say
+        Told, in one line each, what happens.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        scheduler: Scheduler,
+        command: Command,
+        here: NodeResources,
+        say: Say,
+    ) -> None:
+        self._client, self._settings, self._scheduler = client, settings, scheduler
+        self._command, self._here, self._say = command, here, say
+        self._status = ServiceStatus(
+            scheduler=scheduler.name, elastic=settings.service.elastic, news=[]
+        )
+        self._id = 0
+        self._started_at = 0.0
+        self._stop = ""  #: why it is to end
+        self._renewed_at = 0.0
+        self._recovery = Recovery(client, 0, settings.launcher.crash_limit, self._tell)
+        self._recovered_at = -1e9
+        self._queues: list[Queue] = []
+        self._queues_at = -1e9
+        self._asked_at = -1e9
+        self._pause = settings.service.poll_seconds
+        self._surplus: set[int] = set()
+
+    # its life ---------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Work until asked to stop; return why it ended.
+
+        Raises
+        ------
+        ServiceRuns
+            Another one lives, or took over.
+        StoreError
+            The database cannot be used, and trying again would not help.
+        """
+        self._register()
+        with _stopped_by_signals(self._ask_to_stop) as signals:
+            watching = self._client.watch(Topic.WORK)
+            try:
+                while not self._stop:
+                    self._look()
+                    self._wait(watching, signals)
+                self._client.end_service(self._id, self._stop)
+            except ServiceRuns:
+                raise
+            except BaseException as error:
+                self._end(f"it failed: {error}")
+                raise
+            finally:
+                watching.close()
+        return self._stop
+
+    def _register(self) -> None:
+        before = self._client.service()
+        host = socket.gethostname()
+        if before is not None and before.ended_at is None and before.host == host:
+            # Its lease need not be waited for where its process is seen to be gone.
+            own = process_start(os.getpid()).rpartition("/")[0]
+            same = before.pid_started.rpartition("/")[0] == own
+            if same and process_start(before.pid) != before.pid_started:
+                self._client.end_service(before.id, "its process died")
+        info = ServiceInfo(
+            host=host,
+            pid=os.getpid(),
+            pid_started=process_start(os.getpid()),
+            owner=config.user_name(),
+            status=self._status,
+        )
+        self._id = self._client.register_service(info, self._settings.service.lease_seconds)
+        self._started_at = self._client.now()
+        if before is not None:
+            self._status.news = before.status.news
+        self._tell(f"service {self._id} started for {self._scheduler.name}")
+
+    def _end(self, message: str) -> None:
+        try:
+            self._client.end_service(self._id, message)
+        except StoreError:
+            pass  # its lease will tell
+
+    def _ask_to_stop(self, number: int) -> None:
+        self._stop = f"asked to by {signal.Signals(number).name}"
+
+    def _wait(self, watching: Watch, signals: int) -> None:
+        """Wait for work, a signal, or the time of the next look."""
+        deadline = time.monotonic() + min(self._pause, self._settings.service.lease_seconds / 3)
+        earliest = time.monotonic() + PLAN_SECONDS
+        while not self._stop:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            descriptors = [signals, *([watching.fileno()] if watching.fileno() >= 0 else [])]
+            ready = select.select(descriptors, [], [], left)[0]
+            if signals in ready:
+                os.read(signals, 512)
+            if watching.fileno() in ready:
+                watching.clear()
+                self._renew()  # it may be that it is asked to stop
+                now = time.monotonic()
+                deadline = min(deadline, max(earliest, now + SETTLE_SECONDS))
+
+    # one look ---------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Follow the batch jobs, take over from dead launchers, ask for nodes."""
+        try:
+            self._renew()
+            if self._stop:
+                return
+            self._recover()
+            if self._is_time_to_ask():
+                self._follow()
+            if self._settings.service.elastic and not self._status.trouble:
+                self._plan()
+        except SchedulerError as error:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._asked_at = time.monotonic()
+            trouble = f"the batch system: {error}"
+            if self._status.trouble != trouble:
+                self._tell(f"{trouble}; trying again")
+            self._status.trouble = trouble
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            self._say(f"{error}; trying again")
+        except ServiceRuns:
+            raise
+        except BalsamError as error:  # a template or a setting that cannot be used
+            self._status.trouble = str(error)
+            self._tell(str(error))
+        self._renew_at_last()
+
+    def _renew_at_last(self) -> None:
+        """Write down what is known now."""
+        try:
+            self._renew(urgent=True)
+        except StoreError as error:
+            if not error.retryable:
+                raise
+
+    def _is_time_to_ask(self) -> bool:
+        return time.monotonic() - self._asked_at >= self._pause - PLAN_SECONDS / 2
+
+    def _run(self, argv: Sequence[str], stdin: str = "") -> Answer:
+        """Run a command of the batch system; the lease is kept while one after the other is."""
+        self._renew()
+        return self._command(argv, stdin)
+
+    def _follow(self) -> None:
+        """Ask the batch system what became of the batch jobs."""
+        for line in watch.refresh(self._client, self._scheduler, self._run, self._settings):
+            self._tell(line)
+        now = time.monotonic()
+        if now - self._queues_at >= QUEUES_SECONDS:
+            self._queues = self._scheduler.queues(self._run)
+            self._queues_at = now
+        self._asked_at = now
+        self._pause = self._settings.service.poll_seconds
+        self._status.scheduler_seen_at = self._client.now()
+        if self._status.trouble:
+            self._tell("the batch system answers again")
+        self._status.trouble = ""
+
+    def _plan(self) -> None:
+        """Ask for nodes as the work needs, and take back what nothing needs."""
+        windows = self._scheduler.windows(self._run) if self._settings.service.backfill else []
+        found = elastic.foresee(
+            self._client, self._settings, self._queues, windows, self._here, self._started_at
+        )
+        self._say_pauses(found)
+        self._status.queues, self._status.unmet = found.queues, found.plan.unmet
+        if found.plan.waits and found.plan.waits != self._status.waits:
+            self._tell(f"nothing more is asked for: {found.plan.waits}")
+        self._status.waits = found.plan.waits
+        self._status.budget_node_hours = found.budget
+        for line in elastic.ask(
+            self._client,
+            self._settings,
+            self._scheduler,
+            self._run,
+            found.plan.submissions,
+            self._id,
+        ):
+            self._tell(line)
+        self._take_back(found.plan.surplus)
+        self._status.spent_node_hours = self._client.node_hours()
+
+    def _say_pauses(self, found: elastic.Forecast) -> None:
+        known = {queue.name: queue.comment for queue in self._status.queues}
+        for queue in found.queues:
+            if queue.comment and known.get(queue.name) != queue.comment:
+                self._tell(f"queue {queue.name} is not used: {queue.comment}")
+
+    def _take_back(self, surplus: Sequence[int]) -> None:
+        """Cancel requests that were left without work in two looks in a row."""
+        again = self._surplus & set(surplus)
+        self._surplus = set(surplus) - again
+        if not again:
+            return
+        unneeded = [each for each in record.live(self._client) if each.id in again]
+        reason = "no job needs it any more"
+        for each in submit.cancel(self._client, self._scheduler, self._run, unneeded, reason):
+            self._tell(f"batch job {each.id} ({each.scheduler_id}) is taken back: {reason}")
+
+    def _recover(self) -> None:
+        """Take over from launchers that died: their jobs go back."""
+        now = time.monotonic()
+        if now - self._recovered_at >= self._settings.launcher.lease_seconds / 3:
+            self._recovered_at = now
+            self._recovery.look()
+
+    def _renew(self, *, urgent: bool = False) -> None:
+        """Keep the lease, and hear whether to stop."""
+        now = time.monotonic()
+        if not urgent and now - self._renewed_at < 1.0 and self._renewed_at:
+            return
+        self._status.updated_at = self._client.now()
+        lease = self._settings.service.lease_seconds
+        if self._client.renew_service(self._id, self._status, lease) and not self._stop:
+            self._stop = "asked to by `balsam service stop`"
+        self._renewed_at = now
+
+    def _tell(self, text: str) -> None:
+        self._say(text)
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._status.news = [*self._status.news, f"{stamp} {text}"][-NEWS:]
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[int], None]) -> Any:
+    """Have SIGTERM and SIGINT call *stop*; yield a descriptor that they make readable."""
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop(number)
+        os.write(writable, b"x")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield readable
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(readable)
+        os.close(writable)
+
+
+def run(client: Client, say: Say) -> str:
+    """Run the site's service here until it is asked to stop; return why it ended.
+
+    Raises
+    ------
+    ServiceRuns
+        The site has one already, or another took over.
+    InvalidInput
+        There is no such batch system.
+    """
+    settings = config.load(client.path)
+    command = Command(settings.scheduler.timeout_seconds)
+    scheduler = find(settings.scheduler.name, command)
+    return Service(client, settings, scheduler, command, this_host(), say).run()
+
+
+def this_host() -> NodeResources:
+    """Return what this host has."""
+    return this_node()
+
+
+def log_file(site: Path) -> Path:
+    """Return where a service in the background writes what happens."""
+    return site / "log" / "service.log"
+
+
+def start(client: Client, seconds: float = 30.0) -> ServiceInfo:
+    """Start the site's service in the background; return it when it lives.
+
+    Raises
+    ------
+    ServiceRuns
+        The site has one already.
+    SiteError
+        It did not start; the message has what it said.
+    """
+    file = log_file(client.path)
+    try:
+        with open(file, "ab") as log:
+            begin = log.tell()
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "balsam.cli.main", "service", "run"],
+                env={**os.environ, "BALSAM_SITE": str(client.path)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise SiteError(f"cannot write {file}: {error.strerror}") from error
+    watching = client.watch(Topic.WORK)
+    try:
+        deadline = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline:
+            found = client.service()
+            if found is not None and found.pid == process.pid and found.ended_at is None:
+                return found
+            watching.wait(0.2)
+    finally:
+        watching.close()
+    text = file.read_bytes()[begin:].decode(errors="replace").strip()
+    last = text.splitlines()[-1] if text else "it said nothing"
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+    kind = ServiceRuns if "has a service already" in last else SiteError
+    raise kind(f"the service did not start: {last.removeprefix('balsam: error: ')}; see {file}")

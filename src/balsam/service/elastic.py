@@ -1,0 +1,129 @@
+"""Asking for nodes as the work needs: gathers what the plan has to know, and carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from balsam.client.interface import Client
+from balsam.config import QueuePolicy, Settings, user_name
+from balsam.errors import BudgetSpent, SchedulerRefused
+from balsam.model.batch_job import BatchJob
+from balsam.model.query import Query, parse
+from balsam.model.resources import NodeResources
+from balsam.model.service import QueueState
+from balsam.schedulers.scheduler import Queue, Run, Scheduler, Window
+from balsam.service import record, submit
+from balsam.service.demand import MOST_JOBS, allocations_of, minutes_of, works_of
+from balsam.service.plan import Plan, Site, Submission, plan
+from balsam.service.policy import failures, node_of, queue_states
+from balsam.service.submit import BatchRequest
+
+#: So many of the last batch jobs are looked at for failures in a row.
+_LAST = 200
+
+
+class Forecast(msgspec.Struct, kw_only=True):
+    """What the service would do now, and what it knows beside."""
+
+    plan: Plan
+    queues: list[QueueState]
+    spent: float  #: node-hours of all batch jobs
+    budget: float  #: 0.0: no limit
+
+
+def foresee(
+    client: Client,
+    settings: Settings,
+    found: Sequence[Queue],
+    windows: Sequence[Window],
+    here: NodeResources,
+    since: float = 0.0,
+) -> Forecast:
+    """Return what is to be asked for; nothing is changed.
+
+    Parameters
+    ----------
+    found, windows
+        What the batch system tells of its queues, and of nodes that are free.
+    here
+        What this host has, where nobody knows what nodes have.
+    since
+        Failures before this time, in seconds since the epoch, are forgotten.
+    """
+    now = client.now()
+    live = record.live(client)
+    by_workflow = any(each.wf_filter for each in live)
+    waiting = client.waiting(MOST_JOBS, by_workflow=by_workflow)
+    launchers = client.launchers(live=False)
+    pilots = {each.batch_job_id: each for each in launchers}
+    failed = failures(_last(client), {id_ for id_ in pilots if id_ is not None}, since)
+    queues = queue_states(found, settings, failed, now)
+    nodes = {queue.name: node_of(queue, settings, launchers, here) for queue in queues}
+    minutes = minutes_of(client.run_times(), settings.service.job_minutes)
+    budget, spent = settings.service.budget_node_hours, client.node_hours()
+    site = Site(
+        queues=queues,
+        nodes=nodes,
+        allocations=allocations_of(live, pilots, waiting, minutes, nodes, now),
+        windows=windows if settings.service.backfill else (),
+        budget_left=budget - spent if budget else None,
+        target_minutes=settings.service.target_minutes,
+    )
+    works = works_of(waiting, minutes, user_name(), now)
+    return Forecast(plan=plan(works, site), queues=queues, spent=spent, budget=budget)
+
+
+def _last(client: Client) -> list[BatchJob]:
+    """Return the last batch jobs of services, the newest first."""
+    terms = parse({"service_id__isnull": False}, "batch_jobs")
+    return client.batch_jobs(Query(filters=terms, order=("-id",), limit=_LAST))
+
+
+def ask(
+    client: Client,
+    settings: Settings,
+    scheduler: Scheduler,
+    run: Run,
+    wanted: Sequence[Submission],
+    service: int,
+) -> list[str]:
+    """Submit what is *wanted*; return what happened, in words.
+
+    Raises
+    ------
+    SchedulerAway
+        The batch system does not answer; what was to follow is not asked for.
+    ServiceRuns
+        This service was ended.
+    """
+    news = []
+    refusing: set[str] = set()
+    for each in wanted:
+        if each.queue in refusing:
+            continue
+        policy = settings.queues.get(each.queue, QueuePolicy())
+        request = BatchRequest(
+            num_nodes=each.num_nodes,
+            wall_time_minutes=each.minutes,
+            queue=each.queue,
+            project=policy.project,
+            scheduler_flags=policy.flags,
+        )
+        new = submit.prepare(client, settings, scheduler, request, service=service)
+        what = f"{each.num_nodes} nodes for {each.minutes} minutes in {each.queue or 'the queue'}"
+        try:
+            budget = settings.service.budget_node_hours
+            made = submit.submit(client, settings, scheduler, run, new, budget=budget)
+        except SchedulerRefused as error:
+            refusing.add(each.queue)
+            news.append(f"{what} were refused: {error}")
+        except BudgetSpent as error:
+            news.append(str(error))
+            break
+        else:
+            news.append(
+                f"batch job {made.id} ({made.scheduler_id}) asks for {what}, for {each.why}"
+            )
+    return news
