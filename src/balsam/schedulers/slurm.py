@@ -34,13 +34,20 @@ from balsam.schedulers.scheduler import (
     Submission,
     Window,
 )
-from balsam.schedulers.slurm_partitions import queue_of, read_partitions, windows_of
+from balsam.schedulers.slurm_partitions import (
+    limited,
+    quality_of,
+    queue_of,
+    read_partitions,
+    windows_of,
+)
 from balsam.schedulers.times import moment, walltime
 
 #: The name is last: others may have any character in it.
 _SQUEUE = "JobID:|,State:|,Reason:|,Partition:|,NodeList:|,StartTime:|,EndTime:|,exit_code:|,Name:|"
 _SQUEUE_HEADER = "JOBID|STATE|REASON|PARTITION|NODELIST|START_TIME|END_TIME|EXIT_CODE|NAME|"
 _SACCT = "JobIDRaw|State|Reason|Partition|NodeList|Start|End|ExitCode|JobName"
+_SACCTMGR = "Name|MaxWall|MaxTRES|MaxSubmitPU"
 _SINFO = "PARTITION|NODES|STATE|S:C:T|MEMORY|GRES"
 
 AWAY = re.compile(
@@ -140,7 +147,12 @@ class Slurm:
         answer = run(["scontrol", "--oneliner", "show", "partition"])
         partitions = read_partitions(answer, text_of(answer, AWAY))
         groups = self._sinfo(run)
-        return [queue_of(answer, fields, groups) for fields in partitions]
+        found = [queue_of(answer, fields, groups) for fields in partitions]
+        limits = self._qualities(run) if any(map(quality_of, partitions)) else {}
+        return [
+            limited(queue, limits[quality_of(fields)]) if quality_of(fields) in limits else queue
+            for queue, fields in zip(found, partitions, strict=True)
+        ]
 
     def windows(self, run: Run) -> list[Window]:
         return windows_of(self._sinfo(run))
@@ -160,6 +172,18 @@ class Slurm:
         if answer.code and _NO_ACCOUNTS.search(answer.err):
             return []
         return rows_after(answer, _SACCT, text_of(answer, AWAY))
+
+    def _qualities(self, run: Run) -> dict[str, dict[str, str]]:
+        """Return the limits of each quality of service."""
+        names = _SACCTMGR.replace("|", ",")
+        answer = run(["sacctmgr", "--parsable2", "show", "qos", f"format={names}"])
+        found = {}
+        for line in rows_after(answer, _SACCTMGR, text_of(answer, AWAY)):
+            fields = line.split("|")
+            if len(fields) != 4:
+                raise unreadable(answer, line, f"a line as {_SACCTMGR}")
+            found[fields[0]] = dict(zip(_SACCTMGR.split("|"), fields, strict=True))
+        return found
 
     def _sinfo(self, run: Run) -> list[list[str]]:
         """Return partition, nodes, state, sockets:cores:threads, MiB and GPUs of groups."""
@@ -200,6 +224,7 @@ def _past(line: str) -> Status:
 def _read(answer: Answer, fields: Sequence[str]) -> Status:
     number, word, why, partition, nodes, start, end, code, *_ = fields
     state, alone = words.state(word, why)
+    # Of those that never ran, times are those of their end, and the code is 0.
     nodes = "" if nodes in ("None assigned", "(null)") else nodes
     try:
         began, ended = moment(start), moment(end)
@@ -210,14 +235,25 @@ def _read(answer: Answer, fields: Sequence[str]) -> Status:
         scheduler_id=number,
         state=state,
         word=alone,
-        reason=words.reason(why) or ("" if state is not BatchState.FAILED else alone),
+        reason=_reason(state, word, why),
         queue=partition,
         nodes=nodes,
-        exit_code=exit_code if state in ENDED_STATES else None,
+        exit_code=exit_code if nodes and state in ENDED_STATES else None,
         starts_at=began if state in WAITING_STATES else None,
         started_at=began if nodes and state not in WAITING_STATES else None,
         ended_at=ended if state in ENDED_STATES else None,
     )
+
+
+def _reason(state: BatchState, word: str, why: str) -> str:
+    """Return why it waits, or how it ended; of what was cancelled, by whom, where that is told."""
+    match state:
+        case BatchState.CANCELLED:
+            return word.removeprefix("CANCELLED").strip()
+        case BatchState.FAILED | BatchState.TIMEOUT:
+            return word if why in ("", "None") else f"{word}: {why}"
+        case _:
+            return words.reason(why)
 
 
 def _exit_code(text: str) -> int:

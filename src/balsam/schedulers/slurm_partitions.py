@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from balsam.schedulers import slurm_words as words
 from balsam.schedulers.answers import unreadable
 from balsam.schedulers.scheduler import Answer, Queue, Window
@@ -56,6 +58,33 @@ def queue_of(answer: Answer, fields: Mapping[str, str], groups: Sequence[Sequenc
         cores_per_node=_cores(answer, cores),
         gpus_per_node=words.gpus(gres),
         memory_mib=int(memory.rstrip("+")) if memory.rstrip("+").isdecimal() else 0,
+    )
+
+
+def quality_of(fields: Mapping[str, str]) -> str:
+    """Return the quality of service whose limits a partition has; '' if it has none."""
+    name = fields.get("QoS", "N/A")
+    return "" if name in ("N/A", "(null)") else name
+
+
+def limited(queue: Queue, limits: Mapping[str, str]) -> Queue:
+    """Return the queue with the limits of its quality of service, too.
+
+    Parameters
+    ----------
+    limits
+        ``MaxWall``, ``MaxTRES`` (of one request) and ``MaxSubmitPU`` (of one user) of sacctmgr.
+    """
+    longest = duration(limits["MaxWall"]) if limits["MaxWall"] else None
+    minutes = [queue.max_minutes, None if longest is None else longest / 60]
+    nodes = re.search(r"\bnode=(\d+)", limits["MaxTRES"])
+    most = [queue.max_nodes, int(nodes[1]) if nodes else None]
+    submitted = limits["MaxSubmitPU"]
+    return msgspec.structs.replace(
+        queue,
+        max_minutes=min((each for each in minutes if each is not None), default=None),
+        max_nodes=min((each for each in most if each is not None), default=None),
+        max_queued=int(submitted) if submitted.isdecimal() else queue.max_queued,
     )
 
 
