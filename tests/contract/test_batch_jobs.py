@@ -66,9 +66,18 @@ def test_its_launcher_outranks_the_scheduler(client: LocalClient, clock: Clock) 
     assert (found.started_at, found.message) == (clock.now, "")
 
 
-@pytest.mark.parametrize(
-    "state", [BatchState.LOST, BatchState.SUBMIT_FAILED, BatchState.CANCELLED]
-)
+def test_a_launcher_is_known_by_its_allocation(client: LocalClient) -> None:
+    """Scripts of old templates do not tell it which batch job it is of."""
+    over = client.create_batch_job(BatchJob(scheduler_id="17")).id or 0
+    client.update_batch_job(over, {"state": BatchState.FINISHED})
+    id_ = client.create_batch_job(BatchJob(scheduler_id="17")).id
+    for allocation in ("17", "18", ""):
+        client.register_launcher(LauncherInfo(host="h", pid=1, scheduler_id=allocation), 60)
+    assert [info.batch_job_id for info in client.launchers()] == [id_, None, None]
+    assert [each.state for each in client.batch_jobs(ALL)] == ["finished", "running"]
+
+
+@pytest.mark.parametrize("state", [BatchState.LOST, BatchState.SUBMIT_FAILED, BatchState.CANCELLED])
 def test_a_launcher_of_a_batch_job_that_was_over(client: LocalClient, state: BatchState) -> None:
     id_ = client.create_batch_job(BatchJob(scheduler_id="5", message="gone")).id or 0
     client.update_batch_job(id_, {"state": state})

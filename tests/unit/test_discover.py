@@ -147,6 +147,7 @@ def test_a_part_of_the_nodes() -> None:
         ({"SLURM_JOB_ID": "17"}, "17"),
         ({"PBS_JOBID": "17.server"}, "17.server"),
         ({"SLURM_JOB_ID": "17", "FLUX_ENCLOSING_ID": "f2x"}, "f2x"),
+        ({"BALSAM_LOCAL_REQUEST": "/home/me/.balsam/local/17"}, "17"),
         ({"JOB_ID": "17"}, ""),
         ({"JOB_ID": "17", "SGE_TASK_ID": "undefined"}, "17"),
         ({"SLURM_JOB_ID": ""}, ""),

@@ -217,14 +217,16 @@ _SOURCES: tuple[tuple[str, tuple[str, ...], _Read], ...] = (
 #: Variables with the id of the allocation, the innermost system first.
 _IDS = (
     *("FLUX_ENCLOSING_ID", "SLURM_JOB_ID", "COBALT_JOBID", "PBS_JOBID", "LSB_JOBID"),
-    *("BALSAM_LOCAL_ID", "JOB_ID"),
+    *("BALSAM_LOCAL_REQUEST", "JOB_ID"),
 )
 
 
 def scheduler_id(environ: Mapping[str, str]) -> str:
     """Return the batch system's id of the allocation that this process runs in, or ''.
 
-    Grid Engine's ``JOB_ID`` counts only beside ``SGE_TASK_ID``: others use that name too.
+    Grid Engine's ``JOB_ID`` counts only beside ``SGE_TASK_ID``: others use that name too. Balsam's
+    own batch system gives the path of a request, which ends in its id.
     """
     names = [name for name in _IDS if name != "JOB_ID" or "SGE_TASK_ID" in environ]
-    return next((environ[name] for name in names if environ.get(name)), "")
+    found = next((environ[name] for name in names if environ.get(name)), "")
+    return found.rpartition("/")[2]

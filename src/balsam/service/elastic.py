@@ -112,7 +112,8 @@ def ask(
             scheduler_flags=policy.flags,
         )
         new = submit.prepare(client, settings, scheduler, request, service=service)
-        what = f"{each.num_nodes} nodes for {each.minutes} minutes in {each.queue or 'the queue'}"
+        nodes = f"{each.num_nodes} node{'s' if each.num_nodes > 1 else ''}"
+        what = f"{nodes} for {each.minutes} minutes in queue {each.queue}".rstrip()
         try:
             budget = settings.service.budget_node_hours
             made = submit.submit(client, settings, scheduler, run, new, budget=budget)
@@ -123,7 +124,6 @@ def ask(
             news.append(str(error))
             break
         else:
-            news.append(
-                f"batch job {made.id} ({made.scheduler_id}) asks for {what}, for {each.why}"
-            )
+            who = f"batch job {made.id} ({made.scheduler_id})"
+            news.append(f"{who} asks for {what}: {each.why}")
     return news

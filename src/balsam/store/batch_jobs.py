@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from balsam.errors import BudgetSpent, NotFound
 from balsam.model import records
-from balsam.model.batch_job import ENDED_STATES, BatchJob, BatchState
+from balsam.model.batch_job import ENDED_STATES, LIVE_STATES, BatchJob, BatchState
 from balsam.model.query import Query
 from balsam.model.wire import LauncherInfo
 from balsam.store import dialect, select
@@ -74,13 +74,29 @@ def node_hours(connection: Connection, now: float) -> float:
     return float(total or 0.0) / 3600
 
 
-def launcher_started(connection: Connection, info: LauncherInfo, now: float) -> None:
-    """Note that the launcher of a batch job runs, whatever the scheduler says of it."""
+def launcher_started(connection: Connection, info: LauncherInfo, now: float) -> int | None:
+    """Note that the launcher of a batch job runs, whatever the scheduler says of it.
+
+    Returns the id of the batch job: the one that the launcher names, else the live one that has
+    its allocation; None when there is none.
+
+    Raises
+    ------
+    NotFound
+        The site has no batch job of the id that the launcher names.
+    """
     c = batch_jobs.c
+    batch_job = info.batch_job_id
+    if batch_job is None:
+        mine = sa.and_(c.scheduler_id == info.scheduler_id, c.state.in_(sorted(LIVE_STATES)))
+        newest = sa.select(sa.func.max(c.id)).where(mine)
+        batch_job = connection.execute(newest).scalar() if info.scheduler_id else None
+        if batch_job is None:
+            return None
     over = sorted(ENDED_STATES - {BatchState.LOST, BatchState.SUBMIT_FAILED})
     known = connection.execute(
         sa.update(batch_jobs)
-        .where(c.id == info.batch_job_id)
+        .where(c.id == batch_job)
         .values(
             scheduler_id=sa.case((c.scheduler_id == "", info.scheduler_id), else_=c.scheduler_id),
             started_at=sa.func.coalesce(c.started_at, now),
@@ -89,6 +105,5 @@ def launcher_started(connection: Connection, info: LauncherInfo, now: float) -> 
         )
     )
     if not known.rowcount:
-        raise NotFound(
-            f"there is no batch job {info.batch_job_id} on this site; see `balsam queue ls`"
-        )
+        raise NotFound(f"there is no batch job {batch_job} on this site; see `balsam queue ls`")
+    return int(batch_job)

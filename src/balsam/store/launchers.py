@@ -38,10 +38,10 @@ _MOST_RETRIED = 10_000
 
 def register(connection: Connection, info: LauncherInfo, now: float, expires_at: float) -> int:
     """Insert a launcher and return its id."""
+    batch_job = batch_jobs.launcher_started(connection, info, now)
     values = msgspec.structs.asdict(info) | {"started_at": now, "expires_at": expires_at}
+    values["batch_job_id"] = batch_job
     del values["id"]
-    if info.batch_job_id is not None:
-        batch_jobs.launcher_started(connection, info, now)
     statement = launchers.insert().values(**values).returning(launchers.c.id)
     return int(connection.execute(statement).scalar_one())
 
