@@ -40,6 +40,8 @@ class FakeSystem:
         self.short: tuple[str, ...] = ()
         #: Seconds to which its times are exact.
         self.precision: float = getattr(module, "PRECISION", 1.0)
+        #: Whether its queues tell how many cores a node has.
+        self.tells_cores: bool = getattr(module, "TELLS_CORES", True)
         self._number = getattr(module, "number", number)
         self._world = path / "world.json"
         commands = path / "bin"

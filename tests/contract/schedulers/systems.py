@@ -22,7 +22,7 @@ def fake(name: str) -> Callable[[Path], AbstractContextManager[System]]:
 
 
 #: Those that only print: a file of `fakes/` each.
-FAKES = {name: fake(name) for name in ("slurm", "sge", "flux", "pbs", "lsf")}
+FAKES = {name: fake(name) for name in ("slurm", "sge", "flux", "pbs", "lsf", "cobalt")}
 #: Those that run what is submitted to them.
 REAL: dict[str, Callable[[Path], AbstractContextManager[System]]] = {
     "local": local_system,
