@@ -29,6 +29,7 @@ VERBS = {
     "show": "show",
     "progress": "progress",
     "wait": "progress",
+    "why": "why",
     "logs": "logs",
     "log": "logs",
     "modify": "modify",

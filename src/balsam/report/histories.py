@@ -1,0 +1,104 @@
+"""What is known of single jobs: fetched by pages for `report.why`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from balsam.client.interface import Client
+from balsam.model.demand import Waiting
+from balsam.model.job import Job
+from balsam.model.query import ALL, Query, parse
+from balsam.model.states import END_STATES, LEASABLE_STATES, LIVE_STATES, State
+from balsam.model.wire import Attempt
+from balsam.report.reasons.facts import Ancestor, Facts, Own
+from balsam.report.reasons.walk import answer_of
+
+#: Most parents of parents that are followed to where it begins.
+_DEPTH = 50
+#: Most parents of one job among which one that failed is looked for.
+_MOST_PARENTS = 10_000
+_OF_CLASS = tuple(set(Waiting.__struct_fields__) & set(Job.__struct_fields__))
+FIELDS = (
+    *(*_OF_CLASS, "job_id", "name", "workflow", "tags", "priority", "attempt", "timeouts"),
+    *("updated_at", "exit_code"),
+)
+_ENDED_BADLY = (State.FAILED, State.USER_KILLED)
+
+
+def fetch(client: Client, jobs: list[Job], facts: Facts) -> Iterator[Own]:
+    """Yield each of *jobs* with what is known of it alone."""
+    ids = {job.id: job.state for job in jobs if job.id is not None}
+    messages = _last_messages(client, [n for n, state in ids.items() if state in END_STATES])
+    ran = [n for n, state in ids.items() if state in (*_ENDED_BADLY, State.RUNNING)]
+    attempts: dict[int, Attempt] = {each.job: each for each in client.attempts(ran)} if ran else {}
+    ahead: dict[int, int] = {}
+    for job in jobs:
+        number = job.id or 0
+        own = Own(job=job, attempt=attempts.get(number), message=messages.get(number, ""))
+        if job.state == State.AWAITING_PARENTS:
+            own.parents = client.state_counts(ALL.where(children=number))
+            own.root = _holding_back(client, job, facts)
+        elif job.state == State.FAILED and not job.attempt:
+            own.root = _failed_before(client, job)
+        elif job.launcher_id is None and facts.live and job.state in LEASABLE_STATES:
+            if job.priority not in ahead:
+                ahead[job.priority] = _ahead(client, job.priority)
+            own.ahead = ahead[job.priority]
+        yield own
+
+
+def _last_messages(client: Client, ids: list[int]) -> dict[int, str]:
+    if not ids:
+        return {}
+    query = Query(filters=parse({"job__in": ids}, "events"))
+    return {event.job: event.message for event in client.iterate_events(query)}
+
+
+def _ahead(client: Client, priority: int) -> int:
+    """Return how many free jobs have a higher priority."""
+    free = ALL.where(launcher_id__isnull=True, retry_at__isnull=True)
+    return client.count_jobs(free.where(state__in=list(LEASABLE_STATES), priority__gt=priority))
+
+
+def _holding_back(client: Client, job: Job, facts: Facts) -> list[Ancestor]:
+    """Return the way from *job* to the first that waits for no parent, with what that waits for.
+
+    Of several parents the first that does not run is followed.
+    """
+    way: list[Ancestor] = []
+    while job.state == State.AWAITING_PARENTS and len(way) < _DEPTH:
+        live = ALL.where(children=job.id, state__in=list(LIVE_STATES))
+        parent = _first(client, live.where(state__ne=State.RUNNING)) or _first(client, live)
+        if parent is None:
+            return way
+        job = parent
+        way.append(Ancestor(job.id or 0, "waits for parents itself", f"`balsam why {job.id}`"))
+    if job.state != State.AWAITING_PARENTS:
+        (own,) = fetch(client, [job], facts)
+        answer = answer_of(own, facts)
+        way[-1] = Ancestor(answer.id, answer.waits_for, answer.help)
+    return way
+
+
+def _failed_before(client: Client, job: Job) -> list[Ancestor]:
+    """Return the way from *job*, which did not run, to the one whose failure it began with."""
+    way: list[Ancestor] = []
+    while not job.attempt and len(way) < _DEPTH:
+        (complete,) = client.jobs(ALL.where(id=job.id), ["parents"])
+        needed = complete.parents[:_MOST_PARENTS]
+        bad = ALL.where(id__in=needed, state__in=list(_ENDED_BADLY))
+        parent = _first(client, bad) if needed else None
+        if parent is None:
+            break
+        job = parent
+        message = _last_messages(client, [job.id or 0]).get(job.id or 0, "")
+        verb = "failed" if job.state == State.FAILED else "was stopped by a user"
+        way.append(Ancestor(job.id or 0, f"{verb}{f': {message}' if message else ''}"))
+    return way
+
+
+def _first(client: Client, query: Query) -> Job | None:
+    found = client.jobs(msgspec.structs.replace(query, limit=1), FIELDS)
+    return found[0] if found else None

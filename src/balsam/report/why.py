@@ -1,0 +1,160 @@
+"""Why jobs do not run: fetches the facts and puts them to `report.reasons`.
+
+Only the database is asked: it holds what service and launchers last knew, so that there is an
+answer from anywhere, also while everything is down.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import msgspec
+
+from balsam import config
+from balsam.client.interface import Client
+from balsam.model.batch_job import ENDED_STATES, LIVE_STATES
+from balsam.model.demand import Waiting
+from balsam.model.query import ALL, Query, parse
+from balsam.model.service import ServiceInfo, Unmet
+from balsam.model.states import LEASABLE_STATES, State
+from balsam.model.wire import LauncherInfo
+from balsam.report import histories
+from balsam.report.histories import FIELDS
+from balsam.report.reasons.facts import Facts, Held, Scope, Subject, class_of
+from balsam.report.reasons.findings import Answer, Group, Groups
+from balsam.report.reasons.walk import answer_of, decisive, layers
+
+#: Seconds, beside the time of grace, that a launcher keeps of its time for its end.
+_LAST_SECONDS = 2.0
+#: Jobs whose history is fetched at once.
+_PAGE = 500
+#: Most jobs in the hands of launchers that are counted to say how busy these are.
+_MOST_HELD = 20_000
+
+
+def explain(client: Client, query: Query) -> Iterator[Answer]:
+    """Yield, of each of the selected jobs, why it is where it is; by id, in bounded memory."""
+    facts = fetch_facts(client, client.waiting(_MOST_HELD))
+    jobs = client.iterate_jobs(query, FIELDS, _PAGE)
+    while page := list(islice(jobs, _PAGE)):
+        for own in histories.fetch(client, page, facts):
+            yield answer_of(own, facts)
+
+
+def explain_all(client: Client) -> list[Group]:
+    """Return all jobs that have not ended, counted by what they wait for, most first."""
+    classes = client.waiting()
+    facts = fetch_facts(client, classes)
+    groups = Groups()
+    for subject in _subjects(client, classes, facts):
+        why = decisive(layers(subject, facts), facts)
+        groups.add(why, subject.waiting.count, subject.waiting.example)
+    return groups.largest_first()
+
+
+def fetch_facts(client: Client, classes: Iterable[Waiting]) -> Facts:
+    """Return what is known of the site; *classes* say what launchers have in their hands."""
+    service, launchers = client.service(), client.launchers(live=False)
+    batch_jobs = _batch_query(state__in=sorted(LIVE_STATES))
+    ended = _batch_query(state__in=sorted(ENDED_STATES))
+    last = client.batch_jobs(msgspec.structs.replace(ended, order=("-id",), limit=1))
+    grace = config.load(client.path).launcher.grace_seconds
+    return Facts(
+        now=client.now(),
+        apps={app.name: app for app in client.apps(ALL)},
+        launchers=launchers,
+        held=_held(classes, launchers),
+        batch_jobs=client.batch_jobs(batch_jobs),
+        last_batch_job=last[0] if last else None,
+        service=service,
+        unmet=_unmet(client, service),
+        run_times={(each.application, each.ranks): each for each in client.run_times()},
+        reserve_seconds=grace + _LAST_SECONDS,
+    )
+
+
+def _batch_query(**conditions: object) -> Query:
+    return Query(filters=parse(conditions, "batch_jobs"))
+
+
+def _held(classes: Iterable[Waiting], launchers: list[LauncherInfo]) -> dict[int, Held]:
+    """Return what each launcher has in its hands."""
+    held: dict[int, Held] = {}
+    cores = {one.id: one.cores // max(1, one.nodes) for one in launchers}
+    for each in classes:
+        if each.launcher_id is None:
+            continue
+        one = held.setdefault(each.launcher_id, Held())
+        one.owners.add(each.owner)
+        if each.state == State.RUNNING:
+            one.running += each.count
+            units = each.request.all_core_units(cores.get(each.launcher_id, 0))
+            one.core_units += each.count * units
+            one.gpu_units += each.count * each.num_nodes * each.request.gpu_units
+            one.memory_mib += each.count * each.num_nodes * each.memory_mib
+        else:
+            one.others += each.count
+    return held
+
+
+def _unmet(client: Client, service: ServiceInfo | None) -> list[tuple[Waiting, Unmet]]:
+    """Return the jobs for which the service does not ask, as classes of its examples."""
+    found = {each.example: each for each in service.status.unmet} if service else {}
+    if not found:
+        return []
+    jobs = client.jobs(ALL.where(id__in=list(found)), FIELDS)
+    return [(class_of(job), found[job.id]) for job in jobs if job.id is not None]
+
+
+def _subjects(client: Client, classes: list[Waiting], facts: Facts) -> Iterator[Subject]:
+    """Yield all jobs as classes, those that a launcher's scope holds apart from the others."""
+    apart = _in_scopes(client, facts.scopes)
+    taken: Counter[Waiting] = Counter()
+    firsts: dict[Waiting, int] = {}
+    for (kind, passes), (count, example) in apart.items():
+        taken[kind] += count
+        firsts[kind] = example
+        waiting = msgspec.structs.replace(kind, count=count, example=example)
+        yield Subject(waiting=waiting, passes=passes)
+    for each in classes:
+        left = each.count - taken[_kind(each)]
+        if left > 0:
+            yield Subject(waiting=msgspec.structs.replace(each, count=left))
+
+
+_Key = tuple[Waiting, frozenset[Scope]]
+
+
+def _in_scopes(client: Client, scopes: list[Scope]) -> dict[_Key, tuple[int, int]]:
+    """Count the free jobs that scopes hold, by class and by these scopes, with the first of each.
+
+    They are read page by page: no query counts by what a workflow's name contains, and there may
+    be as many workflows and tags as jobs.
+    """
+    found: dict[_Key, tuple[int, int]] = {}
+    for number, scope in enumerate(scopes):
+        for job in client.iterate_jobs(_query_of(scope), (*FIELDS, "tags"), 5000):
+            passes = [each.passes(job.workflow, job.tags) for each in scopes]
+            if any(passes[:number]):
+                continue  # it was counted with an earlier scope
+            held_by = frozenset(s for s, holds in zip(scopes, passes, strict=True) if holds)
+            key = _kind(class_of(job)), held_by
+            count, first = found.get(key, (0, job.id or 0))
+            found[key] = count + 1, min(first, job.id or 0)
+    return found
+
+
+def _query_of(scope: Scope) -> Query:
+    free = ALL.where(
+        launcher_id__isnull=True, retry_at__isnull=True, state__in=list(LEASABLE_STATES)
+    )
+    if scope.workflow_filter:
+        free = free.where(workflow__contains=scope.workflow_filter)
+    return free.where(**{f"tags__{key}": value for key, value in scope.tags})
+
+
+def _kind(waiting: Waiting) -> Waiting:
+    """Return what makes a class, without who is in it."""
+    return msgspec.structs.replace(waiting, count=0, example=0, retry_at=None, workflow="")
