@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from balsam.service.template import default_text
 from tests.acceptance.batch import add_jobs, batch_jobs, ok, refused, use_local, wait_for
-from tests.acceptance.conftest import Balsam
+from tests.acceptance.conftest import BIN, Balsam
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_limits_can_be_left_to_the_batch_system(here: Balsam) -> None:
         (("--wall-time-minutes", 30), ("-t", 30), "job 1 says"),
         (("--wall-time-minutes", 27.9), ("-t", 30), "of 30 its launcher has 27.8 for them"),
         (("--num-nodes", 2), ("-t", 30), "job 1 needs up to 2 nodes"),
-        (("--ranks-per-node", 2), ("-t", 30, "--job-mode", "serial"), "job 1 has several ranks, and it is serial"),
+        (("--ranks-per-node", 2), ("-t", 30, "--job-mode", "serial"), "job 1 has several ranks"),
         ((), ("-t", 30, "--wf-filter", "other"), "no job waits"),
         (("--wall-time-minutes", 27), ("-t", 30), ""),
         (("--tag", "k=v"), ("-t", 30, "--tag", "k=v"), ""),
@@ -145,3 +147,30 @@ def test_templates_that_cannot_be_used(here: Balsam, site: Path) -> None:
     said = refused(here("submit-launch", "-n", 1, "-t", 5))
     assert "job-template.sh, line 2: there is no variable 'nodse'" in said
     assert batch_jobs(here) == []
+
+
+def test_sites_have_a_template_of_their_own(bare_balsam: Balsam, tmp_path: Path) -> None:
+    ok(bare_balsam("init", tmp_path / "new"))
+    assert (tmp_path / "new" / "job-template.sh").read_text() == default_text()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "job-template.sh").write_text("mine")
+    ok(bare_balsam("init", kept))
+    assert (kept / "job-template.sh").read_text() == "mine"
+
+
+def test_from_python(here: Balsam, site: Path, environ: dict[str, str]) -> None:
+    add_jobs(here, 1, "/bin/true", "--tag", "k=v")
+    program = """
+from balsam import dag
+made = dag.submit("mine", "debug", 1, 5, "mpi", "work", sched_flags="--x", tags={"k": "v"})
+"""
+    words = [str(BIN / "python"), "-c"]
+    failed = subprocess.run([*words, program], env=environ, capture_output=True, text=True)
+    assert "SchedulerRefused: 'local' refused this: " in failed.stderr
+    program = program.replace('"--x"', '""') + "print(made.id, made.state, made.project)\n"
+    done = subprocess.run([*words, program], env=environ, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("2 queued mine\n", "")
+    found = wait_for(here, 2, "finished")
+    assert (found["tags"], found["wf_filter"], found["job_mode"]) == ({"k": "v"}, "work", "mpi")
+    assert json.loads(ok(here("ls", "--by-states", "--json"))) == {"JOB_FINISHED": 1}

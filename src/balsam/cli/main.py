@@ -40,6 +40,7 @@ VERBS = {
     "launcher": "launcher",
     "submit-launch": "submit_launch",
     "queue": "queue",
+    "service": "service",
     "server": "server",
     "db": "db",
     "report": "report",

@@ -92,7 +92,8 @@ def usable(batch_job: BatchJob, waiting: Iterable[Waiting], minutes: float) -> s
     if too_long:
         longest = max(each.wall_time_minutes for each in too_long)
         left = f"of {batch_job.wall_time_minutes:g} its launcher has {minutes:.4g} for them"
-        return _told(too_long, found, "say", f"that up to {longest:g} minutes are needed, and {left}")
+        what = f"that up to {longest:g} minutes are needed, and {left}"
+        return _told(too_long, found, "say", what)
     return ""
 
 

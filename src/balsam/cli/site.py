@@ -14,7 +14,7 @@ import msgspec
 from balsam import config
 from balsam.cli.context import remember, site_or_none, tell
 from balsam.cli.output import print_json, table
-from balsam.errors import InvalidInput
+from balsam.errors import InvalidInput, SiteError
 
 
 def add_commands(subparsers: Any) -> None:
@@ -90,10 +90,25 @@ def run_init(args: argparse.Namespace) -> int:
         raise InvalidInput("PATH is empty; name the new site's directory ('.' for this one)")
     path = Path(args.path).resolve()
     create_site(path, args.database, listen=args.listen, say=tell)
+    _write_template(path)
     remember(path)
     print(f"Made the Balsam site {path}")
     print(f"Use `source balsamactivate {shlex.quote(_shortest_name(path))}` to begin working.")
     return 0
+
+
+def _write_template(site: Path) -> None:
+    """Give the site its own template of job scripts, unless it has one."""
+    from balsam.service import template
+
+    file = site / template.TEMPLATE_FILE
+    try:
+        with open(file, "x", encoding="utf-8") as written:
+            written.write(template.default_text())
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise SiteError(f"cannot write {file}: {error.strerror}") from error
 
 
 def _shortest_name(path: Path) -> str:
