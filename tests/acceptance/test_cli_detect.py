@@ -50,10 +50,12 @@ def test_what_this_machine_has(bare_balsam: Balsam, programs: Path) -> None:
     assert found["node"]["host"] == HOST
     assert 1 <= found["node"]["cores"] <= (os.cpu_count() or 1)
     assert (found["problems"], found["saved"]) == ([], {})
+    assert (found["scheduler"], found["queues"][0]["name"]) == ("local", "local")
     text = bare_balsam("site", "detect").stdout
-    assert f"allocation | this machine, 1 host: {HOST}" in text
-    assert f"MPI        | openmpi 4.1.4, {first} (used)" in text
-    assert "profile    | none fits" in text
+    assert f"allocation   | this machine, 1 host: {HOST}" in text
+    assert f"MPI          | openmpi 4.1.4, {first} (used)" in text
+    assert "profile      | none fits" in text
+    assert "batch system | local\nqueue local  | the default, up to 1 node\n" in text
 
 
 def test_in_an_allocation_it_is_known_and_saved(balsam: Balsam, site: Path, programs: Path) -> None:
@@ -68,10 +70,10 @@ def test_in_an_allocation_it_is_known_and_saved(balsam: Balsam, site: Path, prog
     settings.write_text(settings.read_text().replace("# cores = 0", "cores = 4  # of mine"))
     done = balsam("site", "detect", "--save", env=allocation)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "allocation | slurm, 3 hosts: nid[001-003]" in done.stdout
-    assert f"workers    | srun {programs / 'srun'}" in done.stdout
-    assert "profile    | perlmutter-cpu: Perlmutter at NERSC, CPU nodes" in done.stdout
-    assert "cores      | 4, with 4 hardware threads (jobs are not bound to any)" in done.stdout
+    assert "allocation   | slurm, 3 hosts: nid[001-003]" in done.stdout
+    assert f"workers      | srun {programs / 'srun'}" in done.stdout
+    assert "profile      | perlmutter-cpu: Perlmutter at NERSC, CPU nodes" in done.stdout
+    assert "cores        | 4, with 4 hardware threads (jobs are not bound to any)" in done.stdout
     assert f"set mpi.command = 'srun' in {settings}" in done.stdout
     loaded = config.load(site, {"BALSAM_HOME": "/no/such"})
     assert (loaded.nodes.profile, loaded.nodes.start) == ("perlmutter-cpu", "srun")
@@ -96,13 +98,22 @@ def test_what_cannot_be_told_is_a_problem(balsam: Balsam, site: Path, programs: 
     done = balsam("site", "detect", env={"PBS_NODEFILE": "/no/such"})
     assert done.returncode == 1
     assert "problem: PBS_NODEFILE: cannot read the host file /no/such: No such file" in done.stdout
-    assert "MPI     | none in PATH" in done.stdout
+    assert "MPI          | none in PATH" in done.stdout
     (site / "balsam.toml").write_text('[nodes]\nprofile = "poloris"\n[mpi]\ncommand = "opnmpi"\n')
     found = json.loads(balsam("site", "detect", "--json").stdout)
     assert [text.partition(";")[0] for text in found["problems"]] == [
         "there is no profile 'poloris'",
         "there is no MPI command 'opnmpi'",
     ]
+
+
+def test_the_batch_system_is_found_and_saved(balsam: Balsam, site: Path, programs: Path) -> None:
+    put(programs, "sbatch", "slurm-wlm 22.05.8")
+    done = balsam("site", "detect", "--save")
+    assert "batch system | slurm\n" in done.stdout
+    assert "problem: there is no program 'scontrol' in PATH" in done.stdout
+    assert f"set scheduler.name = 'slurm' in {site}/balsam.toml" in done.stdout
+    assert config.load(site).scheduler.name == "slurm"
 
 
 def test_to_save_needs_a_site(bare_balsam: Balsam) -> None:

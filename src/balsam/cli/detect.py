@@ -18,6 +18,9 @@ from balsam.errors import BalsamError
 from balsam.model.resources import NodeResources
 from balsam.nodes.discover import Allocation
 from balsam.nodes.profile import Profile
+from balsam.schedulers.command import Command
+from balsam.schedulers.find import find as find_scheduler
+from balsam.schedulers.scheduler import Queue
 
 T = TypeVar("T")
 
@@ -39,6 +42,8 @@ class Detected(msgspec.Struct, frozen=True):
     workers: str | None  #: what would start them
     mpi: list[Mpi]
     node: NodeResources | None
+    scheduler: str | None  #: the batch system
+    queues: list[Queue]
     problems: list[str]
 
 
@@ -53,10 +58,11 @@ def add_commands(subparsers: Any) -> None:
     verbs = site.add_subparsers(title="verbs", metavar="VERB", required=True)
     detect = verbs.add_parser(
         "detect",
-        help="show hosts, cores, GPUs, MPI and the profile that launchers would use here",
+        help="show hosts, cores, GPUs, MPI, the profile and the batch system that are here",
         description="Show what a launcher would find if it started here: the hosts of the"
         " allocation, what starts workers on them, the MPI start commands, the hardware of this"
-        " host, and the profile of the machine. Settings count as they are.",
+        " host, and the profile of the machine; and the batch system with its queues. Settings"
+        " count as they are.",
         epilog="example:\n  balsam site detect --save\n\n"
         "On a login node it shows the login node: ask in an allocation, too.",
     )
@@ -64,8 +70,8 @@ def add_commands(subparsers: Any) -> None:
     detect.add_argument(
         "--save",
         action="store_true",
-        help="write the profile and the MPI start command, and in an allocation what starts"
-        " workers, into the site's balsam.toml",
+        help="write the profile, the MPI start command and the batch system, and in an allocation"
+        " what starts workers, into the site's balsam.toml",
     )
     detect.set_defaults(run=run_detect)
 
@@ -125,6 +131,8 @@ def detect(settings: config.Settings) -> Detected:
             cores=nodes.cores, gpus=nodes.gpus, memory_mib=nodes.memory_mib, profile=profile
         )
     )
+    run = Command(settings.scheduler.timeout_seconds)
+    scheduler = tell(lambda: find_scheduler(settings.scheduler.name, run))
     return Detected(
         allocation=allocation,
         profile=profile,
@@ -134,6 +142,8 @@ def detect(settings: config.Settings) -> Detected:
             for each in there
         ],
         node=node,
+        scheduler=scheduler.name if scheduler else None,
+        queues=(tell(lambda: scheduler.queues(run)) or []) if scheduler else [],
         problems=problems,
     )
 
@@ -156,7 +166,19 @@ def _rows(found: Detected) -> list[tuple[str, str]]:
         rows.append(("MPI", "none in PATH"))
     if found.node:
         rows += _hardware_rows(found.node)
-    return rows
+    rows.append(("batch system", found.scheduler or "?"))
+    return rows + [(f"queue {each.name}", _queue_words(each)) for each in found.queues]
+
+
+def _queue_words(queue: Queue) -> str:
+    parts = ["the default"] if queue.is_default else []
+    if not queue.is_open:
+        parts.append(f"not open ({queue.comment})" if queue.comment else "not open")
+    if queue.max_nodes is not None:
+        parts.append(f"up to {queue.max_nodes} node{'s' if queue.max_nodes != 1 else ''}")
+    if queue.max_minutes is not None:
+        parts.append(f"up to {queue.max_minutes:g} minutes")
+    return ", ".join(parts) or "no limits are told"
 
 
 def _hardware_rows(node: NodeResources) -> list[tuple[str, str]]:
@@ -178,11 +200,13 @@ def _hardware_rows(node: NodeResources) -> list[tuple[str, str]]:
 
 def _worth_saving(found: Detected) -> dict[str, str]:
     """Return the settings that hold for all launchers of the site on this machine."""
-    values = {}
+    values: dict[str, str] = {}
     if found.profile:
         values["nodes.profile"] = found.profile.name
     if used := [mpi.name for mpi in found.mpi if mpi.used]:
         values["mpi.command"] = used[0]
+    if found.scheduler and found.scheduler != "local":  # which is what is left when none is found
+        values["scheduler.name"] = found.scheduler
     # Outside of an allocation workers are on this host only, which says nothing of others.
     if found.allocation and found.allocation.is_batch and found.workers:
         values["nodes.start"] = found.workers.partition(" ")[0]
