@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,12 @@ COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct", "sacctm
 
 
 class Slurm:
-    """Hosts h1, h2, …, the controller on the first."""
+    """Hosts h1, h2, …, the controller on the first; or all on this machine, which is node1, …."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, has_hosts: bool = True) -> None:
         self.path = path
+        self._started: list[subprocess.Popen[bytes]] = []  # the recipe ends them
+        self._has_hosts = has_hosts
         self.environ = {**os.environ, "SLURM_CONF": str(path / "slurm.conf")}
 
     def commands(self) -> dict[str, str]:
@@ -32,7 +35,7 @@ class Slurm:
             for name in COMMANDS:
                 program = shutil.which(name)
                 file = folder / name
-                file.write_text(f'#!/bin/sh\nexec {self.path}.net/on 1 {program} "$@"\n')
+                file.write_text(f'#!/bin/sh\nexec {shlex.join(self.on(1, [program]))} "$@"\n')
                 file.chmod(0o755)
         return {**self.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
@@ -54,10 +57,12 @@ class Slurm:
             )
         with (self.path / "pids").open("a") as pids:
             pids.write(f"slurmctld {started.pid}\n")
+        self._started.append(started)
 
     def on(self, number: int, argv: Sequence[object]) -> list[str]:
         """Return the words that run *argv* on a host."""
-        return [f"{self.path}.net/on", str(number), *map(str, argv)]
+        there = [f"{self.path}.net/on", str(number)] if self._has_hosts else []
+        return [*there, *map(str, argv)]
 
     def run(self, *argv: object) -> str:
         """Run one of Slurm's commands on the first host; return what it wrote."""
@@ -69,19 +74,24 @@ class Slurm:
 
 @contextmanager
 def cluster(count: int, **settings: str) -> Iterator[Slurm]:
-    """Start a Slurm of *count* hosts; *settings* are those of the recipe (CPUS, GPUS, …)."""
+    """Start a Slurm of *count* hosts; *settings* are those of the recipe (CPUS, GPUS, …).
+
+    NETNS="0" is without hosts of its own, as DBD="1" needs it.
+    """
     if not (RECIPES / "slurm-up.sh").exists() or not Path("/usr/sbin/slurmctld").exists():
         pytest.skip("there is no recipe for Slurm here, or no Slurm (`apt-get install slurm-wlm`)")
     if os.geteuid():
         pytest.skip("only root can make hosts")
-    path = Path("/tmp") / f"balsam-slurm-{os.getpid()}"  # Slurm's sockets need a short path
+    path = (
+        Path("/tmp") / f"balsam-slurm-{os.getpid()}-{settings.get('NETNS', '1')}"
+    )  # Slurm's sockets need a short path
     # Namespaces have names for all of the machine; BALSAM_HOME is for what one test starts.
     environ = {name: value for name, value in os.environ.items() if name != "BALSAM_HOME"}
     environ |= {"NETNS": "1", "PREFIX": f"balsam{os.getpid()}h", **settings}
     subprocess.run([RECIPES / "slurm-up.sh", str(count), path], env=environ, check=True)
     try:
-        yield Slurm(path)
+        yield Slurm(path, environ["NETNS"] == "1")
     finally:
         subprocess.run([RECIPES / "slurm-down.sh", path], env=environ, check=True)
         shutil.rmtree(path)
-        shutil.rmtree(f"{path}.net")
+        shutil.rmtree(f"{path}.net", ignore_errors=True)

@@ -45,7 +45,7 @@ from balsam.schedulers.times import moment, walltime
 
 #: The name is last: others may have any character in it.
 _SQUEUE = "JobID:|,State:|,Reason:|,Partition:|,NodeList:|,StartTime:|,EndTime:|,exit_code:|,Name:|"
-_SQUEUE_HEADER = "JOBID|STATE|REASON|PARTITION|NODELIST|START_TIME|END_TIME|EXIT_CODE|NAME|"
+SQUEUE_HEADER = "JOBID|STATE|REASON|PARTITION|NODELIST|START_TIME|END_TIME|EXIT_CODE|NAME|"
 _SACCT = "JobIDRaw|State|Reason|Partition|NodeList|Start|End|ExitCode|JobName"
 _SACCTMGR = "Name|MaxWall|MaxTRES|MaxSubmitPU"
 _SINFO = "PARTITION|NODES|STATE|S:C:T|MEMORY|GRES"
@@ -163,7 +163,7 @@ class Slurm:
         """Return the lines about the user's requests."""
         ours = [f"--user={os.getuid()}", "--states=all"]
         answer = run(["squeue", *ours, *options, f"--Format={_SQUEUE}"])
-        return rows_after(answer, _SQUEUE_HEADER, text_of(answer, AWAY))
+        return rows_after(answer, SQUEUE_HEADER, text_of(answer, AWAY))
 
     def _sacct(self, run: Run, *options: str) -> list[str]:
         """Return the lines about ended requests; [] where Slurm has no accounting."""
@@ -208,7 +208,7 @@ def _status(line: str) -> Status:
     fields = line.split("|")
     answer = Answer(argv=("squeue",), code=0, out=line, err="")
     if len(fields) < 10 or fields[-1]:
-        raise unreadable(answer, line, f"a line as {_SQUEUE_HEADER}")
+        raise unreadable(answer, line, f"a line as {SQUEUE_HEADER}")
     return _read(answer, fields)
 
 
