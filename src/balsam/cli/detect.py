@@ -14,13 +14,13 @@ import msgspec
 from balsam import config, settings_file
 from balsam.cli.context import site_or_none
 from balsam.cli.output import print_json, table
-from balsam.errors import BalsamError
+from balsam.errors import BalsamError, SchedulerAway
 from balsam.model.resources import NodeResources
 from balsam.nodes.discover import Allocation
 from balsam.nodes.profile import Profile
 from balsam.schedulers.command import Command
 from balsam.schedulers.find import find as find_scheduler
-from balsam.schedulers.scheduler import Queue
+from balsam.schedulers.scheduler import Queue, Run, Scheduler
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ class Detected(msgspec.Struct, frozen=True):
     node: NodeResources | None
     scheduler: str | None  #: the batch system
     queues: list[Queue]
+    scheduler_trouble: str  #: why it does not tell its queues now, '' when it does
     problems: list[str]
 
 
@@ -133,6 +134,7 @@ def detect(settings: config.Settings) -> Detected:
     )
     run = Command(settings.scheduler.timeout_seconds)
     scheduler = tell(lambda: find_scheduler(settings.scheduler.name, run))
+    queues, trouble = (scheduler and tell(lambda: _queues(scheduler, run))) or ([], "")
     return Detected(
         allocation=allocation,
         profile=profile,
@@ -143,9 +145,18 @@ def detect(settings: config.Settings) -> Detected:
         ],
         node=node,
         scheduler=scheduler.name if scheduler else None,
-        queues=(tell(lambda: scheduler.queues(run)) or []) if scheduler else [],
+        queues=queues,
+        scheduler_trouble=trouble,
         problems=problems,
     )
+
+
+def _queues(scheduler: Scheduler, run: Run) -> tuple[list[Queue], str]:
+    """Return the queues of a batch system, and why it does not tell them now."""
+    try:
+        return scheduler.queues(run), ""
+    except SchedulerAway as error:  # that it is there was found out; the user made no mistake
+        return [], str(error)
 
 
 def _rows(found: Detected) -> list[tuple[str, str]]:
@@ -166,7 +177,8 @@ def _rows(found: Detected) -> list[tuple[str, str]]:
         rows.append(("MPI", "none in PATH"))
     if found.node:
         rows += _hardware_rows(found.node)
-    rows.append(("batch system", found.scheduler or "?"))
+    away = f" (it does not answer: {found.scheduler_trouble})" if found.scheduler_trouble else ""
+    rows.append(("batch system", f"{found.scheduler or '?'}{away}"))
     return rows + [(f"queue {each.name}", _queue_words(each)) for each in found.queues]
 
 
