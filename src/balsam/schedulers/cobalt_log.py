@@ -16,6 +16,7 @@ from balsam.model.batch_job import BatchState
 from balsam.schedulers.scheduler import Status
 
 _MOMENT = r"[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \d{4} [+-]\d{4}"
+_FORM = "%a %b %d %H:%M:%S %Y %z"
 _LINE = re.compile(rf"({_MOMENT}) \([^)]*\) *(.*)")
 _STARTED = re.compile(r"COBALT_STARTTIME\D{0,3}(\d{9,})")
 _CODE = re.compile(r"task completed normally with an exit code of (-?\d+|None)")
@@ -37,9 +38,12 @@ def read_moment(text: str) -> float | None:
     if word in ("N/A", "None", "-", "-1", ""):
         return None
     match = re.match(_MOMENT, word)
-    if match is None:
-        raise UnreadableAnswer(f"{text!r} is no time, such as Thu Nov 05 17:29:30 2020 +0000 (UTC)")
-    return datetime.strptime(match[0], "%a %b %d %H:%M:%S %Y %z").timestamp()
+    try:
+        return datetime.strptime(match[0] if match else "", _FORM).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise UnreadableAnswer(
+            f"{text!r} is no time, such as Thu Nov 05 17:29:30 2020 +0000 (UTC)"
+        ) from error
 
 
 def read_log(path: str, scheduler_id: str) -> Status | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from balsam.schedulers.answers import unreadable
 from balsam.schedulers.scheduler import Answer
+
+T = TypeVar("T")
 
 
 def document(answer: Answer, text: str) -> dict[str, Any]:
@@ -20,24 +23,34 @@ def document(answer: Answer, text: str) -> dict[str, Any]:
     UnreadableAnswer
         There is none, or it is not whole; with the line.
     """
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")
     for number, line in enumerate(lines):
         if line.lstrip().startswith("{"):
-            return _read(answer, "".join(lines[number:]).lstrip())
+            return _read(answer, "\n".join(lines[number:]).lstrip())
     raise unreadable(answer, text.strip().partition("\n")[0], "JSON")
 
 
-def part(answer: Answer, of: Mapping[str, Any], name: str) -> Any:
-    """Return a member that is always there.
+def read(answer: Answer, value: object, kind: type[T]) -> T:
+    """Return *value*, what was found in JSON, as a record of this kind.
 
     Raises
     ------
     UnreadableAnswer
-        It is not.
+        A member is missing, or of another type; with the value.
     """
-    if name not in of:
-        raise unreadable(answer, json.dumps(of), f"a member {name!r}")
-    return of[name]
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise unreadable(answer, json.dumps(value), f"another value ({error})") from error
+
+
+def texts(value: Any) -> Any:
+    """Return *value* with all numbers as texts: some systems write what looks like one as one."""
+    if isinstance(value, dict):
+        return {name: texts(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [texts(inner) for inner in value]
+    return "" if value is None else str(value)
 
 
 def _read(answer: Answer, text: str) -> dict[str, Any]:

@@ -13,16 +13,16 @@ flux-core 0.89.0 that ood_core keeps for its tests (spec/fixtures/output/flux):
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+import msgspec
 
 from balsam.errors import SchedulerAway
 from balsam.model.batch_job import ENDED_STATES, BatchState
 from balsam.schedulers.answers import failure, text_of, unreadable
-from balsam.schedulers.documents import document, part
+from balsam.schedulers.documents import document, read
 from balsam.schedulers.scheduler import Answer, Queue, Run, Status, Submission, Window
 
 AWAY = re.compile(
@@ -54,6 +54,62 @@ _QUEUE = (
 )
 #: The return code of a job that was cancelled before it started.
 _NEVER_STARTED = -128
+
+
+class _Exception(msgspec.Struct):
+    occurred: bool = False
+    type: str = ""
+    note: str = ""
+
+
+class _Schedule(msgspec.Struct):
+    t_estimate: float | None = None
+    reason_pending: str = ""
+
+
+class _Annotations(msgspec.Struct):
+    sched: _Schedule = msgspec.field(default_factory=_Schedule)
+
+
+class _Job(msgspec.Struct):
+    """A job, as far as it is read."""
+
+    id: int
+    state: str
+    jobid: str
+    name: str = ""
+    queue: str = ""
+    result: str = ""
+    nodelist: str = ""
+    urgency: int | None = None
+    priority: int | None = None
+    dependencies: list[str] = []
+    returncode: int | None = None
+    t_submit: float = 0.0
+    t_run: float | None = None
+    t_inactive: float | None = None
+    annotations: _Annotations = msgspec.field(default_factory=_Annotations)
+    exception: _Exception = msgspec.field(default_factory=_Exception)
+
+
+class _Children(msgspec.Struct):
+    core: str = ""
+    gpu: str = ""
+
+
+class _Group(msgspec.Struct):
+    rank: str
+    children: _Children = msgspec.field(default_factory=_Children)
+
+
+class _Execution(msgspec.Struct):
+    R_lite: list[_Group]
+
+
+class _Resources(msgspec.Struct):
+    """A resource set of RFC 20, as far as it is read."""
+
+    execution: _Execution
 
 
 class Flux:
@@ -101,9 +157,9 @@ class Flux:
     def find(self, run: Run, name: str) -> str | None:
         answer = run(["flux", "jobs", "-a", "--json", f"--name={name}"])
         jobs = _jobs(answer, text_of(answer, AWAY))
-        found = [job for job in jobs if job.get("name") == name]
+        found = [job for job in jobs if job.name == name]
         # As `submit` returns it: `command` has set a locale that is ASCII.
-        return f"f{str(max(found, key=_submitted)['jobid'])[1:]}" if found else None
+        return f"f{max(found, key=lambda job: job.t_submit).jobid[1:]}" if found else None
 
     def status(self, run: Run, ids: Sequence[str]) -> dict[str, Status]:
         if not ids:
@@ -116,7 +172,7 @@ class Flux:
             return {}
         wanted = {_number(each): each for each in ids}
         jobs = _jobs(answer, answer.out)
-        ours = [(wanted[number], job) for job in jobs if (number := _id(answer, job)) in wanted]
+        ours = [(wanted[job.id], job) for job in jobs if job.id in wanted]
         return {each: _status(answer, each, job) for each, job in ours}
 
     def history(self, run: Run, ids: Sequence[str]) -> dict[str, Status]:
@@ -149,17 +205,9 @@ class Flux:
         return windows
 
 
-def _jobs(answer: Answer, text: str) -> list[Mapping[str, Any]]:
+def _jobs(answer: Answer, text: str) -> list[_Job]:
     found = document(answer, text)
-    return list(found["jobs"]) if "jobs" in found else [found]
-
-
-def _submitted(job: Mapping[str, Any]) -> float:
-    return float(job.get("t_submit", 0))
-
-
-def _id(answer: Answer, job: Mapping[str, Any]) -> int:
-    return int(part(answer, job, "id"))
+    return read(answer, found.get("jobs", [found]), list[_Job])
 
 
 def _number(text: str) -> int | None:
@@ -174,43 +222,43 @@ def _number(text: str) -> int | None:
     return number
 
 
-def _status(answer: Answer, scheduler_id: str, job: Mapping[str, Any]) -> Status:
-    word = str(part(answer, job, "state"))
-    word = str(part(answer, job, "result")) if word == "INACTIVE" else word
+def _status(answer: Answer, scheduler_id: str, job: _Job) -> Status:
+    word = job.state
+    if word == "INACTIVE":
+        if not job.result:
+            raise unreadable(answer, f"state {word}", "a result")
+        word = job.result
     state = _STATES.get(word, BatchState.UNKNOWN)
-    if state is BatchState.QUEUED and job.get("urgency") == 0:
+    if state is BatchState.QUEUED and job.urgency == 0:
         state = BatchState.HELD
-    code = job.get("returncode")
-    sched = job.get("annotations", {}).get("sched", {})
+    is_over = state in ENDED_STATES
     return Status(
         scheduler_id=scheduler_id,
         state=state,
         word=word,
         reason=_reason(job, state),
-        queue=str(job.get("queue", "")),
+        queue=job.queue,
         # A job that waits for its nodes has none, but some versions a '-'.
-        nodes=str(job.get("nodelist", "")).strip("-"),
-        exit_code=code if code != _NEVER_STARTED and state in ENDED_STATES else None,
-        starts_at=sched.get("t_estimate") if state is BatchState.QUEUED else None,
-        started_at=job.get("t_run"),
-        ended_at=job.get("t_inactive") if state in ENDED_STATES else None,
+        nodes=job.nodelist.strip("-"),
+        exit_code=job.returncode if is_over and job.returncode != _NEVER_STARTED else None,
+        starts_at=job.annotations.sched.t_estimate if state is BatchState.QUEUED else None,
+        started_at=job.t_run,
+        ended_at=job.t_inactive if is_over else None,
     )
 
 
-def _reason(job: Mapping[str, Any], state: BatchState) -> str:
-    exception = job.get("exception", {})
-    if exception.get("occurred"):
-        return ": ".join(filter(None, (str(exception["type"]), str(exception.get("note", "")))))
+def _reason(job: _Job, state: BatchState) -> str:
+    if job.exception.occurred:
+        return ": ".join(filter(None, (job.exception.type, job.exception.note)))
     if state is BatchState.HELD:
         return "held: its urgency is 0"
     if state is not BatchState.QUEUED:
         return ""
-    if job.get("dependencies"):
-        return f"waits for {', '.join(map(str, job['dependencies']))}"
-    if job.get("priority") == 0:
+    if job.dependencies:
+        return f"waits for {', '.join(job.dependencies)}"
+    if job.priority == 0:
         return "held: its priority is 0"
-    sched = job.get("annotations", {}).get("sched", {})
-    return str(sched.get("reason_pending", "")) or "waits for nodes"
+    return job.annotations.sched.reason_pending or "waits for nodes"
 
 
 def _list(run: Run) -> list[tuple[Answer, list[str]]]:
@@ -255,11 +303,11 @@ def _queue(answer: Answer, fields: Sequence[str], nodes: Sequence[tuple[int, int
 
 def _amount(answer: Answer, text: str) -> float | None:
     """Read a limit; 'inf' is none."""
-    try:
-        amount = float(text)
-    except ValueError:
-        raise unreadable(answer, text, "a number or inf") from None
-    return None if math.isinf(amount) else amount
+    if text.lower() in ("inf", "infinity"):
+        return None
+    if not re.fullmatch(r"\d+(\.\d*)?", text):
+        raise unreadable(answer, text, "a number or inf")
+    return float(text)
 
 
 def _count(amount: float | None) -> int | None:
@@ -274,13 +322,11 @@ def _nodes(run: Run, queue: str, state: str) -> list[tuple[int, int]]:
     """Return cores and GPUs of each node of a queue, as far as they are in this state."""
     of = [f"--queue={queue.rstrip('*')}"] if queue else []
     answer = run(["flux", "resource", "R", f"--states={state}", *of])
-    found = document(answer, text_of(answer, AWAY))
-    groups = part(answer, part(answer, found, "execution"), "R_lite")
+    found = read(answer, document(answer, text_of(answer, AWAY)), _Resources)
     nodes = []
-    for group in groups:
-        children = group.get("children", {})
-        one = (_size(answer, children.get("core", "")), _size(answer, children.get("gpu", "")))
-        nodes += [one] * _size(answer, part(answer, group, "rank"))
+    for group in found.execution.R_lite:
+        one = (_size(answer, group.children.core), _size(answer, group.children.gpu))
+        nodes += [one] * _size(answer, group.rank)
     return nodes
 
 

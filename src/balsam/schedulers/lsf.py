@@ -21,12 +21,13 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from balsam.errors import SchedulerRefused
 from balsam.model.batch_job import ENDED_STATES, BatchState
 from balsam.schedulers.answers import failure, says, text_of, unreadable
-from balsam.schedulers.documents import document, part
+from balsam.schedulers.documents import document, read, texts
 from balsam.schedulers.lsf_history import read_history, read_moment, state_of_reason, told_code
 from balsam.schedulers.lsf_queues import (
     has_groups,
@@ -59,10 +60,30 @@ _STATES = {
     "DONE": BatchState.FINISHED,
     "EXIT": BatchState.FAILED,
 }
-_FIELDS = (
-    "jobid stat queue job_name exec_host exit_code exit_reason pend_reason start_time finish_time"
-    " estimated_start_time"
-)
+
+
+class _Record(msgspec.Struct, rename="upper"):
+    """What bjobs tells of a request; the names are those of its fields."""
+
+    jobid: str
+    stat: str = ""
+    queue: str = ""
+    job_name: str = ""
+    exec_host: str = ""
+    exit_code: str = ""
+    exit_reason: str = ""
+    pend_reason: str = ""
+    start_time: str = ""
+    finish_time: str = ""
+    estimated_start_time: str = ""
+    error: str = ""
+
+
+class _Records(msgspec.Struct, rename="upper"):
+    records: list[_Record]
+
+
+_FIELDS = " ".join(name for name in _Record.__struct_fields__ if name != "error")
 
 
 class Lsf:
@@ -127,19 +148,17 @@ class Lsf:
         return str(found[-1])
 
     def find(self, run: Run, name: str) -> str | None:
-        answer, records = self._bjobs(run, "jobid job_name", "-a", "-J", name)
-        found = [
-            int(part(answer, each, "JOBID")) for each in records if each.get("JOB_NAME") == name
-        ]
-        return str(max(found)) if found else None
+        _, records = self._bjobs(run, "jobid job_name", "-a", "-J", name)
+        found = [each.jobid for each in records if each.job_name == name]
+        return max(found, key=lambda each: (len(each), each)) if found else None
 
     def status(self, run: Run, ids: Sequence[str]) -> dict[str, Status]:
         if not ids:
             return {}
         answer, records = self._bjobs(run, _FIELDS, *ids)
         now = self._now()
-        ours = [each for each in records if each.get("JOBID") in ids]
-        return {each["JOBID"]: _status(answer, each, now) for each in ours}
+        ours = [each for each in records if each.jobid in ids]
+        return {each.jobid: _status(answer, each, now) for each in ours}
 
     def history(self, run: Run, ids: Sequence[str]) -> dict[str, Status]:
         found = self.status(run, ids)
@@ -176,7 +195,7 @@ class Lsf:
 
     # commands --------------------------------------------------------------------------------
 
-    def _bjobs(self, run: Run, fields: str, *words: str) -> tuple[Answer, list[Mapping[str, Any]]]:
+    def _bjobs(self, run: Run, fields: str, *words: str) -> tuple[Answer, list[_Record]]:
         """Return the records about the requests that it knows."""
         answer = run(["bjobs", "-json", "-o", fields, *words])
         is_known = not (answer.code and _UNKNOWN.search(answer.err))
@@ -184,15 +203,15 @@ class Lsf:
             text_of(answer, AWAY)
         elif "{" not in answer.out:
             return answer, []
-        records = part(answer, document(answer, answer.out), "RECORDS")
-        return answer, [each for each in records if "ERROR" not in each]
+        found = read(answer, texts(document(answer, answer.out)), _Records)
+        return answer, [each for each in found.records if not each.error]
 
     def _queues(self, run: Run) -> list[tuple[Queue, frozenset[str]]]:
         """Return the queues, each with the names of its hosts."""
         queues = run(["bqueues", "-l"])
         text = text_of(queues, AWAY)
         answer = run(["bhosts", "-json", "-o", "host_name status max"])
-        hosts = read_hosts(answer, document(answer, text_of(answer, AWAY)))
+        hosts = read_hosts(answer, texts(document(answer, text_of(answer, AWAY))))
         groups: Mapping[str, list[str]] = {}
         if has_groups(text):
             answer = run(["bmgroup", "-r", "-w"])
@@ -207,32 +226,31 @@ def _quoted(word: str) -> str:
     return f"'{word}'" if "'" not in word else f'"{word}"'
 
 
-def _status(answer: Answer, record: Mapping[str, str], now: float) -> Status:
-    word = part(answer, record, "STAT")
-    state = _STATES.get(word, BatchState.UNKNOWN)
-    code = record.get("EXIT_CODE", "")
+def _status(answer: Answer, record: _Record, now: float) -> Status:
+    if not record.stat:
+        raise unreadable(answer, f"JOBID {record.jobid}", "its STAT")
+    state = _STATES.get(record.stat, BatchState.UNKNOWN)
     reason = ""
     if state in (BatchState.QUEUED, BatchState.HELD):
-        reason = record.get("PEND_REASON", "")
-    elif word == "EXIT":
-        reason = record.get("EXIT_REASON", "")
+        reason = record.pend_reason
+    elif record.stat == "EXIT":
+        reason = record.exit_reason
         state = state_of_reason(reason)
     is_over = state in ENDED_STATES
-    started = read_moment(answer, record.get("START_TIME", ""), now)
+    started = read_moment(answer, record.start_time, now)
+    estimate = read_moment(answer, record.estimated_start_time, now)
     return Status(
-        scheduler_id=record["JOBID"],
+        scheduler_id=record.jobid,
         state=state,
-        word=word,
+        word=record.stat,
         reason=reason.strip(" ;-"),
-        queue=record.get("QUEUE", ""),
-        nodes=_hosts_of(record.get("EXEC_HOST", "")),
-        exit_code=_exit_code(answer, code, state) if is_over else None,
-        starts_at=read_moment(answer, record.get("ESTIMATED_START_TIME", ""), now)
-        if started is None
-        else None,
+        queue=record.queue,
+        nodes=_hosts_of(record.exec_host),
+        exit_code=_exit_code(answer, record.exit_code, state) if is_over else None,
+        starts_at=estimate if started is None else None,
         started_at=started,
         # For what runs it is the time at which it will have reached its limit.
-        ended_at=read_moment(answer, record.get("FINISH_TIME", ""), now) if is_over else None,
+        ended_at=read_moment(answer, record.finish_time, now) if is_over else None,
     )
 
 

@@ -11,15 +11,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 
 from balsam.schedulers.answers import unreadable
-from balsam.schedulers.documents import part
+from balsam.schedulers.documents import read
 from balsam.schedulers.scheduler import Answer, Queue, Window
 
 _NO_WINDOW = re.compile(r"no backfill window", re.IGNORECASE)
+_IS_DOWN = re.compile(r"un|closed_(adm|lim)", re.IGNORECASE)
 _UNITS = {"day": 1440.0, "hour": 60.0, "minute": 1.0, "second": 1 / 60}
 
 
@@ -30,18 +30,23 @@ class Host(msgspec.Struct, frozen=True):
     slots: int  #: 0: not told
 
 
-def read_hosts(answer: Answer, found: Mapping[str, Any]) -> list[Host]:
+class _Record(msgspec.Struct, rename="upper"):
+    """A record of bhosts."""
+
+    host_name: str
+    status: str
+    max: str
+
+
+class _Records(msgspec.Struct, rename="upper"):
+    records: list[_Record]
+
+
+def read_hosts(answer: Answer, found: object) -> list[Host]:
     """Return the hosts of ``bhosts -json -o "host_name status max"`` that are up."""
-    hosts = []
-    for record in part(answer, found, "RECORDS"):
-        status = str(part(answer, record, "STATUS"))
-        if re.match(r"un|closed_(adm|lim)", status, re.IGNORECASE):
-            continue
-        slots = str(part(answer, record, "MAX"))
-        hosts.append(
-            Host(str(part(answer, record, "HOST_NAME")), int(slots) if slots.isdecimal() else 0)
-        )
-    return hosts
+    records = read(answer, found, _Records).records
+    up = [each for each in records if not _IS_DOWN.match(each.status)]
+    return [Host(each.host_name, int(each.max) if each.max.isdecimal() else 0) for each in up]
 
 
 def has_groups(text: str) -> bool:

@@ -22,11 +22,10 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from balsam.model.batch_job import ENDED_STATES, BatchState
+from balsam.schedulers import pbs_documents as documents
 from balsam.schedulers.answers import failure, says, text_of, unreadable
-from balsam.schedulers.documents import part
 from balsam.schedulers.pbs_documents import pbs_document
 from balsam.schedulers.pbs_queues import read_hosts, read_queues, read_windows
 from balsam.schedulers.scheduler import Answer, Queue, Run, Status, Submission, Window
@@ -99,7 +98,10 @@ class Pbs:
         return found[-1]
 
     def find(self, run: Run, name: str) -> str | None:
-        answer = run(["qselect", "-x", "-u", getpass.getuser(), "-N", _job_name(name)])
+        mine = ["-u", getpass.getuser(), "-N", _job_name(name)]
+        answer = run(["qselect", "-x", *mine])
+        if answer.code and _NO_HISTORY.search(answer.err):
+            answer = run(["qselect", *mine])
         words = [line.strip() for line in text_of(answer, AWAY).splitlines()]
         found = [word for word in words if re.fullmatch(r"\d+\.[\w.-]+", word)]
         if found:
@@ -147,27 +149,31 @@ class Pbs:
         if answer.code and "{" not in answer.out:
             return {}
         wanted = {_number(each): each for each in ids}
-        jobs = pbs_document(answer, answer.out).get("Jobs", {})
+        jobs = pbs_document(answer, answer.out).jobs
         ours = [
             (wanted[_number(each)], job) for each, job in jobs.items() if _number(each) in wanted
         ]
-        return {each: _status(answer, each, job) for each, job in ours}
+        return {each: _status(each, job) for each, job in ours}
 
-    def _server(self, run: Run) -> Mapping[str, Any]:
+    def _server(self, run: Run) -> documents.Server:
         answer = run(["qstat", "-B", "-f", "-F", "json"])
-        found = part(answer, pbs_document(answer, text_of(answer, AWAY)), "Server")
-        server: Mapping[str, Any] = next(iter(found.values()))
-        return server
+        servers = pbs_document(answer, text_of(answer, AWAY)).servers
+        if not servers:
+            raise unreadable(answer, answer.out.strip(), "a server")
+        return next(iter(servers.values()))
 
-    def _queues(self, run: Run) -> tuple[Answer, Mapping[str, Any]]:
+    def _queues(self, run: Run) -> tuple[Answer, Mapping[str, documents.Queue]]:
         answer = run(["qstat", "-Q", "-f", "-F", "json"])
-        return answer, part(answer, pbs_document(answer, text_of(answer, AWAY)), "Queue")
+        queues = pbs_document(answer, text_of(answer, AWAY)).queues
+        if not queues:
+            raise unreadable(answer, answer.out.strip(), "a queue")
+        return answer, queues
 
-    def _nodes(self, run: Run) -> tuple[Answer, Mapping[str, Any]]:
+    def _nodes(self, run: Run) -> tuple[Answer, Mapping[str, documents.Node]]:
         answer = run(["pbsnodes", "-a", "-F", "json"])
         if answer.code and _NO_NODES.search(answer.err):
             return answer, {}
-        return answer, part(answer, pbs_document(answer, text_of(answer, AWAY)), "nodes")
+        return answer, pbs_document(answer, text_of(answer, AWAY)).nodes
 
 
 def _job_name(name: str) -> str:
@@ -188,41 +194,34 @@ def _resources(flags: Sequence[str]) -> set[str]:
     return {item.partition("=")[0].strip() for value in values for item in value.split(",")}
 
 
-def _status(answer: Answer, scheduler_id: str, job: Mapping[str, Any]) -> Status:
-    word = str(part(answer, job, "job_state"))
-    state, code = _end(job) if word in "FX" else (_STATES.get(word, BatchState.UNKNOWN), None)
-    started = moment(str(job.get("stime", "")) or "-")
-    is_over = state in ENDED_STATES
-    ended = job.get("obittime") or job.get("history_timestamp") or job.get("mtime")
-    estimate = job.get("estimated", {}).get("start_time", "-")
+def _status(scheduler_id: str, job: documents.Job) -> Status:
+    word = job.state
+    state, code = _end(job) if word in ("F", "X") else (_STATES.get(word, BatchState.UNKNOWN), None)
+    started = moment(job.started or "-")
+    ended = job.obituary or job.history_timestamp or job.changed or "-"
     return Status(
         scheduler_id=scheduler_id,
         state=state,
         word=word,
-        reason="" if state in (BatchState.RUNNING, BatchState.FINISHED) else _comment(job),
-        queue=str(job.get("queue", "")),
-        nodes=_hosts(str(job.get("exec_host", ""))),
+        reason="" if state in (BatchState.RUNNING, BatchState.FINISHED) else job.comment,
+        queue=job.queue,
+        nodes=_hosts(job.exec_host),
         exit_code=code,
-        starts_at=moment(str(estimate)) if started is None else None,
+        starts_at=moment(job.estimated.get("start_time", "-")) if started is None else None,
         started_at=started,
-        ended_at=moment(str(ended or "-")) if is_over else None,
+        ended_at=moment(ended) if state in ENDED_STATES else None,
     )
 
 
-def _comment(job: Mapping[str, Any]) -> str:
-    return str(job.get("comment", ""))
-
-
-def _end(job: Mapping[str, Any]) -> tuple[BatchState, int | None]:
+def _end(job: documents.Job) -> tuple[BatchState, int | None]:
     """Return how a job has ended, and its exit code."""
-    substate = job.get("substate")
-    if "Exit_status" not in job:  # it never ran
-        return (BatchState.CANCELLED if substate == _DELETED else BatchState.FAILED), None
-    code = int(job["Exit_status"])
+    if job.exit_status is None:  # it never ran
+        return (BatchState.CANCELLED if job.substate == _DELETED else BatchState.FAILED), None
+    code = job.exit_status
     told = None if code < 0 else code if code < 256 else 256 - code
-    if code == _KILLED_AT_WALLTIME or "exceeded resource walltime" in _comment(job):
+    if code == _KILLED_AT_WALLTIME or "exceeded resource walltime" in job.comment:
         return BatchState.TIMEOUT, told
-    if substate == _DELETED:
+    if job.substate == _DELETED:
         return BatchState.CANCELLED, told
     # Old versions only tell that a signal ended it.
     if code >= 256 and _is_used_up(job):
@@ -230,9 +229,9 @@ def _end(job: Mapping[str, Any]) -> tuple[BatchState, int | None]:
     return (BatchState.FAILED if code else BatchState.FINISHED), told
 
 
-def _is_used_up(job: Mapping[str, Any]) -> bool:
-    used = duration(str(job.get("resources_used", {}).get("walltime", "-")))
-    asked = duration(str(job.get("Resource_List", {}).get("walltime", "-")))
+def _is_used_up(job: documents.Job) -> bool:
+    used = duration(job.used.get("walltime", "-"))
+    asked = duration(job.asked.get("walltime", "-"))
     return used is not None and asked is not None and used >= asked
 
 

@@ -1,4 +1,4 @@
-"""JSON of PBS, which is not always JSON.
+"""JSON of PBS, which is not always JSON, and what is read of it.
 
 Sources: qstat.c of OpenPBS 19 to 23, and what users of its JSON report. Values that look like
 numbers are written without quotes, as ``0012`` and ``inf`` too, and those of ``Variable_List``
@@ -9,32 +9,90 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+
+import msgspec
 
 from balsam.errors import UnreadableAnswer
-from balsam.schedulers.answers import unreadable
-from balsam.schedulers.documents import document
+from balsam.schedulers.documents import document, read, texts
 from balsam.schedulers.scheduler import Answer
 
 _MEMBER = re.compile(r'(\s*"(?:[^"\\]|\\.)*":\s*)(.*?)(,?)')
 _VARIABLES = re.compile(r'(\s*)"Variable_List":\s*\{\s*')
 
 
-def pbs_document(answer: Answer, text: str) -> dict[str, Any]:
-    """Return the JSON object of *text*; its variables are left out where they cannot be read.
+class Job(msgspec.Struct):
+    """A job. All values are texts, for PBS writes those that look like numbers as numbers."""
+
+    state: str = msgspec.field(name="job_state")
+    queue: str = ""
+    comment: str = ""
+    exec_host: str = ""
+    substate: int | None = None
+    exit_status: int | None = msgspec.field(name="Exit_status", default=None)
+    started: str = msgspec.field(name="stime", default="")
+    obituary: str = msgspec.field(name="obittime", default="")
+    history_timestamp: str = ""
+    changed: str = msgspec.field(name="mtime", default="")
+    estimated: dict[str, str] = {}
+    used: dict[str, str] = msgspec.field(name="resources_used", default_factory=dict)
+    asked: dict[str, str] = msgspec.field(name="Resource_List", default_factory=dict)
+
+
+class Queue(msgspec.Struct):
+    """A queue."""
+
+    enabled: str
+    started: str
+    leads_to: str = msgspec.field(name="route_destinations", default="")
+    from_route_only: str = ""
+    has_users: str = msgspec.field(name="acl_user_enable", default="")
+    users: str = msgspec.field(name="acl_users", default="")
+    max_queued: str = ""
+    most: dict[str, str] = msgspec.field(name="resources_max", default_factory=dict)
+    least: dict[str, str] = msgspec.field(name="resources_min", default_factory=dict)
+    chunk: dict[str, str] = msgspec.field(name="default_chunk", default_factory=dict)
+
+
+class Server(msgspec.Struct):
+    """The server."""
+
+    default_queue: str = ""
+    max_queued: str = ""
+
+
+class Node(msgspec.Struct):
+    """A vnode."""
+
+    state: str
+    queue: str = ""
+    jobs: list[str] = []
+    available: dict[str, str] = msgspec.field(name="resources_available", default_factory=dict)
+    assigned: dict[str, str] = msgspec.field(name="resources_assigned", default_factory=dict)
+
+
+class Document(msgspec.Struct):
+    """What qstat and pbsnodes write with ``-F json``."""
+
+    pbs_version: str
+    jobs: dict[str, Job] = msgspec.field(name="Jobs", default_factory=dict)
+    queues: dict[str, Queue] = msgspec.field(name="Queue", default_factory=dict)
+    servers: dict[str, Server] = msgspec.field(name="Server", default_factory=dict)
+    nodes: dict[str, Node] = {}
+
+
+def pbs_document(answer: Answer, text: str) -> Document:
+    """Return what is in *text*; what the user's variables break is repaired.
 
     Raises
     ------
     UnreadableAnswer
-        There is none, or it is not whole; with the line.
+        There is no JSON, it is not whole, or it is about something else; with the line.
     """
     try:
         found = document(answer, text)
     except UnreadableAnswer:
         found = document(answer, _repaired(text))
-    if "pbs_version" not in found:
-        raise unreadable(answer, json.dumps(found), "a member 'pbs_version'")
-    return found
+    return read(answer, texts(found), Document)
 
 
 def _repaired(text: str) -> str:

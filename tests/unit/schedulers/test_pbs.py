@@ -8,6 +8,7 @@ import pytest
 from balsam.errors import SchedulerAway, SchedulerRefused, UnreadableAnswer
 from balsam.model.batch_job import BatchState
 from balsam.schedulers.pbs import Pbs
+from balsam.schedulers.pbs_documents import pbs_document
 from balsam.schedulers.pbs_queues import read_hosts, read_queues, read_windows
 from balsam.schedulers.scheduler import Answer, Submission
 from balsam.schedulers.times import moment
@@ -358,10 +359,20 @@ QUEUES = {
 }
 
 
+SERVER = {"default_queue": "prod", "max_queued": "[u:PBS_GENERIC=15]"}
+
+
+def shown(nodes=NODES, queues=QUEUES):
+    """Return what `qstat` and `pbsnodes` would show of these."""
+    found = {"pbs_version": "23.06.06", "nodes": nodes, "Queue": queues, "Server": {"h1": SERVER}}
+    return pbs_document(NOBODY, json.dumps(found, indent="\t"))
+
+
 def test_limits():
-    hosts = read_hosts(NOBODY, NODES)
-    server = {"default_queue": "prod", "max_queued": "[u:PBS_GENERIC=15]"}
-    prod, small, big, debug = read_queues(NOBODY, QUEUES, server, hosts, "ana")
+    found = shown()
+    hosts = read_hosts(NOBODY, found.nodes)
+    queues = read_queues(NOBODY, found.queues, found.servers["h1"], hosts, "ana")
+    prod, small, big, debug = queues
     # A routing queue has the widest limits of where it leads to.
     assert (prod.min_nodes, prod.max_nodes) == (1, 4)
     assert (prod.min_minutes, prod.max_minutes, prod.max_queued) == (5, 1440, 15)
@@ -375,12 +386,14 @@ def test_limits():
 
 def test_a_limit_that_is_no_number():
     queues = {"q": {"resources_max": {"nodect": "many"}, "enabled": "True", "started": "True"}}
+    found = shown({}, queues)
     with pytest.raises(UnreadableAnswer, match="'many'"):
-        read_queues(NOBODY, queues, {}, [], "ana")
+        read_queues(NOBODY, found.queues, found.servers["h1"], [], "ana")
 
 
 def test_free_hosts_are_told_for_each_queue():
-    found = read_windows(QUEUES, read_hosts(NOBODY, NODES))
+    shows = shown()
+    found = read_windows(shows.queues, read_hosts(NOBODY, shows.nodes))
     assert {each.queue: each.num_nodes for each in found} == {
         "prod": 4,
         "small": 4,
@@ -391,5 +404,6 @@ def test_free_hosts_are_told_for_each_queue():
 
 def test_vnodes_of_one_host_are_one_node():
     half = {"state": "free", "resources_available": {"host": "x", "ncpus": 32, "mem": "1gb"}}
-    (host,) = read_hosts(NOBODY, {"x[0]": half, "x[1]": half | {"jobs": ["1.h1"]}})
+    nodes = shown({"x[0]": half, "x[1]": half | {"jobs": ["1.h1"]}}).nodes
+    (host,) = read_hosts(NOBODY, nodes)
     assert (host.cores, host.memory_mib, host.is_free) == (64, 2048, False)
