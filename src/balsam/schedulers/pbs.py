@@ -207,7 +207,7 @@ def _status(scheduler_id: str, job: documents.Job) -> Status:
         queue=job.queue,
         nodes=_hosts(job.exec_host),
         exit_code=code,
-        starts_at=moment(job.estimated.get("start_time", "-")) if started is None else None,
+        starts_at=moment(job.estimated.start_time or "-") if started is None else None,
         started_at=started,
         ended_at=moment(ended) if state in ENDED_STATES else None,
     )
@@ -230,8 +230,8 @@ def _end(job: documents.Job) -> tuple[BatchState, int | None]:
 
 
 def _is_used_up(job: documents.Job) -> bool:
-    used = duration(job.used.get("walltime", "-"))
-    asked = duration(job.asked.get("walltime", "-"))
+    used = duration(job.used.walltime or "-")
+    asked = duration(job.asked.walltime or "-")
     return used is not None and asked is not None and used >= asked
 
 

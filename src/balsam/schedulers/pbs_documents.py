@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,13 @@ from balsam.schedulers.scheduler import Answer
 
 _MEMBER = re.compile(r'(\s*"(?:[^"\\]|\\.)*":\s*)(.*?)(,?)')
 _VARIABLES = re.compile(r'(\s*)"Variable_List":\s*\{\s*')
+
+
+class Times(msgspec.Struct):
+    """What is read of resources, and of an estimate; others may be of any kind."""
+
+    walltime: str = ""
+    start_time: str = ""
 
 
 class Job(msgspec.Struct):
@@ -33,9 +41,9 @@ class Job(msgspec.Struct):
     obituary: str = msgspec.field(name="obittime", default="")
     history_timestamp: str = ""
     changed: str = msgspec.field(name="mtime", default="")
-    estimated: dict[str, str] = {}
-    used: dict[str, str] = msgspec.field(name="resources_used", default_factory=dict)
-    asked: dict[str, str] = msgspec.field(name="Resource_List", default_factory=dict)
+    estimated: Times = msgspec.field(default_factory=Times)
+    used: Times = msgspec.field(name="resources_used", default_factory=Times)
+    asked: Times = msgspec.field(name="Resource_List", default_factory=Times)
 
 
 class Queue(msgspec.Struct):
@@ -65,9 +73,9 @@ class Node(msgspec.Struct):
 
     state: str
     queue: str = ""
-    jobs: list[str] = []
-    available: dict[str, str] = msgspec.field(name="resources_available", default_factory=dict)
-    assigned: dict[str, str] = msgspec.field(name="resources_assigned", default_factory=dict)
+    jobs: list[str] | str = ""
+    available: dict[str, Any] = msgspec.field(name="resources_available", default_factory=dict)
+    assigned: dict[str, Any] = msgspec.field(name="resources_assigned", default_factory=dict)
 
 
 class Document(msgspec.Struct):

@@ -34,7 +34,7 @@ def read_hosts(answer: Answer, nodes: Mapping[str, documents.Node]) -> list[Host
     """Return the hosts of ``pbsnodes -a -F json``, whose vnodes it lists one by one."""
     hosts: dict[str, Host] = {}
     for name, node in nodes.items():
-        has = node.available
+        has = {key: str(value) for key, value in node.available.items()}
         host = hosts.setdefault(has.get("host", name), Host())
         host.queue = node.queue or host.queue
         host.available |= has
@@ -42,7 +42,7 @@ def read_hosts(answer: Answer, nodes: Mapping[str, documents.Node]) -> list[Host
         host.gpus += int(_number(answer, has.get("ngpus", "0")))
         host.memory_mib += _mebibytes(answer, has.get("mem", "0b"))
         host.is_up &= _IS_DOWN.search(node.state) is None
-        is_taken = node.jobs or node.assigned.get("ncpus", "0") != "0"
+        is_taken = node.jobs or str(node.assigned.get("ncpus", "0")) != "0"
         host.is_free &= node.state == "free" and not is_taken
     return list(hosts.values())
 

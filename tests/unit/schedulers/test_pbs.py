@@ -120,6 +120,12 @@ def test_how_it_ended(members, state, code):
     assert (status.state, status.exit_code) == (state, code)
 
 
+def test_resources_of_any_kind():
+    used = {"walltime": "00:00:05", "gpu_memory": {"h1": {"gpu0": 1.5}}, "list": [1, None]}
+    status = Pbs().status(changed("qstat-f-running.json", resources_used=used), ["1.h1"])["1.h1"]
+    assert status.state is BatchState.RUNNING
+
+
 @pytest.mark.parametrize("letter", ["M", "Z", "HIBERNATING"])
 def test_a_word_that_is_not_known_is_kept(letter):
     status = Pbs().status(changed("qstat-f-running.json", job_state=letter), ["1.h1"])["1.h1"]
