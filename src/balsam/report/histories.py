@@ -19,10 +19,12 @@ from balsam.report.reasons.walk import answer_of
 _DEPTH = 50
 #: Most parents of one job among which one that failed is looked for.
 _MOST_PARENTS = 10_000
-_OF_CLASS = tuple(set(Waiting.__struct_fields__) & set(Job.__struct_fields__))
+#: What `class_of` needs of a job.
+CLASS_FIELDS = (*(set(Waiting.__struct_fields__) & set(Job.__struct_fields__)), "timeouts")
+#: What `Own.job` has.
 FIELDS = (
-    *(*_OF_CLASS, "job_id", "name", "workflow", "tags", "priority", "attempt", "timeouts"),
-    *("updated_at", "exit_code"),
+    *CLASS_FIELDS,
+    *("job_id", "name", "tags", "priority", "attempt", "updated_at", "exit_code"),
 )
 _ENDED_BADLY = (State.FAILED, State.USER_KILLED)
 

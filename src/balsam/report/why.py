@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -16,12 +17,13 @@ from balsam import config
 from balsam.client.interface import Client
 from balsam.model.batch_job import ENDED_STATES, LIVE_STATES
 from balsam.model.demand import Waiting
-from balsam.model.query import ALL, Query, parse
+from balsam.model.query import ALL, Filter, Query, parse
+from balsam.model.resources import Request
 from balsam.model.service import ServiceInfo, Unmet
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.model.wire import LauncherInfo
 from balsam.report import histories
-from balsam.report.histories import FIELDS
+from balsam.report.histories import CLASS_FIELDS, FIELDS
 from balsam.report.reasons.facts import Facts, Held, Scope, Subject, class_of
 from balsam.report.reasons.findings import Answer, Group, Groups
 from balsam.report.reasons.walk import answer_of, decisive, layers
@@ -32,6 +34,14 @@ _LAST_SECONDS = 2.0
 _PAGE = 500
 #: Most jobs in the hands of launchers that are counted to say how busy these are.
 _MOST_HELD = 20_000
+#: Jobs of launchers' scopes that are read at once.
+_SCOPE_PAGE = 5_000
+_FREE: dict[str, Any] = {
+    "launcher_id__isnull": True,
+    "retry_at__isnull": True,
+    "state__in": list(LEASABLE_STATES),
+}
+_OF_REQUEST = {*Request.__struct_fields__, "wall_time_minutes", "application", "owner", "state"}
 
 
 def explain(client: Client, query: Query) -> Iterator[Answer]:
@@ -60,7 +70,7 @@ def fetch_facts(client: Client, classes: Iterable[Waiting]) -> Facts:
     batch_jobs = _batch_query(state__in=sorted(LIVE_STATES))
     ended = _batch_query(state__in=sorted(ENDED_STATES))
     last = client.batch_jobs(msgspec.structs.replace(ended, order=("-id",), limit=1))
-    grace = config.load(client.path).launcher.grace_seconds
+    settings = config.load(client.path)
     return Facts(
         now=client.now(),
         apps={app.name: app for app in client.apps(ALL)},
@@ -71,7 +81,8 @@ def fetch_facts(client: Client, classes: Iterable[Waiting]) -> Facts:
         service=service,
         unmet=_unmet(client, service),
         run_times={(each.application, each.ranks): each for each in client.run_times()},
-        reserve_seconds=grace + _LAST_SECONDS,
+        reserve_seconds=settings.launcher.grace_seconds + _LAST_SECONDS,
+        nodes=settings.nodes,
     )
 
 
@@ -112,16 +123,19 @@ def _subjects(client: Client, classes: list[Waiting], facts: Facts) -> Iterator[
     """Yield all jobs as classes, those that a launcher's scope holds apart from the others."""
     apart = _in_scopes(client, facts.scopes)
     taken: Counter[Waiting] = Counter()
-    firsts: dict[Waiting, int] = {}
+    firsts: set[int] = set()
     for (kind, passes), (count, example) in apart.items():
         taken[kind] += count
-        firsts[kind] = example
+        firsts.add(example)
         waiting = msgspec.structs.replace(kind, count=count, example=example)
         yield Subject(waiting=waiting, passes=passes)
     for each in classes:
         left = each.count - taken[_kind(each)]
         if left > 0:
-            yield Subject(waiting=msgspec.structs.replace(each, count=left))
+            example = each.example
+            if example in firsts:
+                example = _example_outside(client, each, facts.scopes)
+            yield Subject(waiting=msgspec.structs.replace(each, count=left, example=example))
 
 
 _Key = tuple[Waiting, frozenset[Scope]]
@@ -135,7 +149,9 @@ def _in_scopes(client: Client, scopes: list[Scope]) -> dict[_Key, tuple[int, int
     """
     found: dict[_Key, tuple[int, int]] = {}
     for number, scope in enumerate(scopes):
-        for job in client.iterate_jobs(_query_of(scope), (*FIELDS, "tags"), 5000):
+        free = ALL.where(**_FREE)
+        query = msgspec.structs.replace(free, filters=free.filters + _filters_of(scope))
+        for job in client.iterate_jobs(query, (*CLASS_FIELDS, "tags"), _SCOPE_PAGE):
             passes = [each.passes(job.workflow, job.tags) for each in scopes]
             if any(passes[:number]):
                 continue  # it was counted with an earlier scope
@@ -146,13 +162,20 @@ def _in_scopes(client: Client, scopes: list[Scope]) -> dict[_Key, tuple[int, int
     return found
 
 
-def _query_of(scope: Scope) -> Query:
-    free = ALL.where(
-        launcher_id__isnull=True, retry_at__isnull=True, state__in=list(LEASABLE_STATES)
-    )
-    if scope.workflow_filter:
-        free = free.where(workflow__contains=scope.workflow_filter)
-    return free.where(**{f"tags__{key}": value for key, value in scope.tags})
+def _filters_of(scope: Scope) -> tuple[Filter, ...]:
+    text = scope.workflow_filter
+    found = [Filter("workflow", (), "contains", text)] if text else []
+    return (*found, *(Filter("tags", (key,), "exact", value) for key, value in scope.tags))
+
+
+def _example_outside(client: Client, waiting: Waiting, scopes: list[Scope]) -> int:
+    """Return the first free job of a class that no scope holds."""
+    same = {name: getattr(waiting, name) for name in CLASS_FIELDS if name in _OF_REQUEST}
+    timed_out = {"timeouts__gt" if waiting.was_timed_out else "timeouts": 0}
+    query = ALL.where(**_FREE, **same, **timed_out)
+    outside = tuple(map(_filters_of, scopes))
+    found = client.jobs(msgspec.structs.replace(query, excludes=outside, limit=1), ["name"])
+    return (found[0].id if found else None) or waiting.example
 
 
 def _kind(waiting: Waiting) -> Waiting:

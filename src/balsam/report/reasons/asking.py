@@ -93,7 +93,13 @@ def service(subject: Subject, facts: Facts) -> Finding:
         return Finding(layer="service", found="the site has had no service")
     if not facts.has_service:
         return _down(info, facts)
-    status = info.status
+    status, owner = info.status, subject.waiting.owner
+    if info.owner != owner:
+        text = (
+            f"waits for nodes; the service is {info.owner}'s and asks only for jobs of {info.owner}"
+        )
+        help = f"{owner} asks for nodes: {offers.submit_launch(subject)}"
+        return _found(text, offers.OWNER, help)
     seen = status.scheduler_seen_at
     if status.trouble:
         last = f", which last answered {ago(seen, facts.now)}" if seen else ""

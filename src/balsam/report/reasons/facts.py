@@ -7,6 +7,7 @@ from functools import cached_property
 
 import msgspec
 
+from balsam.config import NodesSettings
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.demand import Waiting
@@ -18,10 +19,16 @@ from balsam.model.wire import Attempt, LauncherInfo
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Which jobs a launcher was told to take."""
+    """Which jobs a launcher was told to take: all for which both hold."""
 
     workflow_filter: str = ""
     tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def parts(self) -> list[Scope]:
+        """Its conditions one by one; none where it takes all jobs."""
+        found = [Scope(self.workflow_filter)] if self.workflow_filter else []
+        return [*found, Scope("", self.tags)] if self.tags else found
 
     def passes(self, workflow: str, tags: Mapping[str, str]) -> bool:
         """Tell whether a job of *workflow* with *tags* is among them."""
@@ -56,6 +63,7 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
     unmet: list[tuple[Waiting, Unmet]] = []  #: with the job that is the service's example
     run_times: Mapping[tuple[str, int], RunTime] = {}
     reserve_seconds: float = 12.0  #: of a launcher's time, for the end of what runs
+    nodes: NodesSettings = msgspec.field(default_factory=NodesSettings)
 
     @cached_property
     def by_id(self) -> dict[int, LauncherInfo]:
@@ -86,9 +94,9 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
 
     @cached_property
     def scopes(self) -> list[Scope]:
-        """The scopes, other than all jobs, of launchers that run or may come."""
+        """The parts of the scopes of launchers that run or may come."""
         found: list[LauncherInfo | BatchJob] = [*self.live, *self.coming]
-        return sorted({scope_of(one) for one in found} - {EVERYTHING}, key=repr)
+        return sorted({part for one in found for part in scope_of(one).parts}, key=repr)
 
     @property
     def has_service(self) -> bool:
@@ -101,10 +109,10 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
         return launcher.ended_at is None and launcher.expires_at < self.now
 
     def ends_at(self, launcher: LauncherInfo) -> float | None:
-        """Return when its allocation ends; None: that is not known."""
+        """Return when its time ends; None: that is not known."""
         for one in self.batch_jobs:
             if one.id == launcher.batch_job_id and one.started_at and one.wall_time_minutes:
-                return one.started_at + 60 * one.wall_time_minutes
+                return one.started_at + 60 * time_limit(one.wall_time_minutes)
         return None
 
 
@@ -132,13 +140,21 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked about: one job, or many that are alike."""
 
     waiting: Waiting
-    passes: frozenset[Scope] = frozenset()  #: which of the scopes of launchers hold it
+    passes: frozenset[Scope] = frozenset()  #: those of `Facts.scopes` that hold it
     own: Own | None = None  #: None: many
 
     @property
     def ref(self) -> str:
         """How commands name it."""
         return "JOB" if self.own is None else str(self.waiting.example)
+
+
+def time_limit(minutes: float) -> float:
+    """Return what the launcher of a batch job is given of its walltime, both in minutes.
+
+    As the scripts of batch jobs give it: a minute or two less, for its end.
+    """
+    return max(minutes - (1.0 if minutes <= 20 else 2.0), minutes / 2)
 
 
 def alike(one: Waiting, other: Waiting) -> bool:

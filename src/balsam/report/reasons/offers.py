@@ -13,9 +13,11 @@ from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
 from balsam.model.states import State
 from balsam.model.wire import LauncherInfo
-from balsam.report.reasons.facts import EVERYTHING, Facts, Scope, Subject, scope_of
+from balsam.report.reasons.facts import EVERYTHING, Facts, Scope, Subject, scope_of, time_limit
 from balsam.report.reasons.words import listed, many, minutes_text
 
+#: Minutes from the start of a batch job until its launcher runs jobs.
+START_MINUTES = 1.0
 #: What stands for 'as many as you like', where it is not known how many there are.
 _PLENTY = 1_000_000_000
 #: After a run only a hook or a handler is left, which fits everywhere.
@@ -78,7 +80,7 @@ def node_of(launcher: LauncherInfo) -> NodeResources:
 def of_batch_job(batch_job: BatchJob, facts: Facts) -> Offer:
     """Return what a batch job will have."""
     minutes = batch_job.wall_time_minutes or None
-    usable = None if minutes is None else minutes - facts.reserve_seconds / 60
+    usable = None if minutes is None else time_limit(minutes) - facts.reserve_seconds / 60
     queue = next((one for one in queues(facts) if one.name == batch_job.queue), None)
     return Offer(
         name=f"batch job {batch_job.id}",
@@ -101,12 +103,16 @@ def of_queue(queue: QueueState, facts: Facts) -> Offer:
     """Return the most that can be had of a queue."""
     name, minutes = f"queue {queue.name!r}", queue.max_minutes
     limits = [most for most in (queue.max_nodes, queue.nodes or None) if most is not None]
-    usable = None if minutes is None else minutes - facts.reserve_seconds / 60
-    node = _node(name, queue.cores_per_node, queue.gpus_per_node, queue.memory_mib)
+    usable = None if minutes is None else time_limit(minutes) - START_MINUTES
+    own, seen = facts.nodes, list(map(node_of, facts.shapes))
+    gpus = queue.gpus_per_node or max((len(each.gpus) for each in seen), default=0)
+    cores = own.cores or queue.cores_per_node
+    memory = own.memory_mib or queue.memory_mib
+    node = _node(name, cores, gpus if own.gpus < 0 else own.gpus, memory)
     return Offer(
         name=name,
         num_nodes=min(limits, default=None),
-        node=node if queue.cores_per_node else None,
+        node=node if cores else None,
         minutes=usable,
         whole_minutes=usable,
     )
@@ -127,8 +133,9 @@ def misfit(subject: Subject, offer: Offer, facts: Facts) -> Misfit | None:
     job = subject.waiting
     if offer.owner and job.owner != offer.owner:
         return Misfit(OWNER, f"belongs to {job.owner}, {offer.name} runs jobs of {offer.owner}")
-    if offer.scope != EVERYTHING and offer.scope not in subject.passes:
-        return _out_of_scope(subject, offer)
+    outside = [part for part in offer.scope.parts if part not in subject.passes]
+    if outside:
+        return _out_of_scope(outside[0], offer)
     if offer.is_serial and not job.request.is_serial:
         return Misfit(MODE, f"has several ranks, {offer.name} runs only jobs of one (--job-mode)")
     if job.state in _AFTER_RUN:
@@ -147,12 +154,11 @@ def misfit(subject: Subject, offer: Offer, facts: Facts) -> Misfit | None:
     return None
 
 
-def _out_of_scope(subject: Subject, offer: Offer) -> Misfit:
-    text, tags = offer.scope.workflow_filter, offer.scope.tags
-    own = subject.own
-    if text and (own is None or text not in own.job.workflow):
-        return Misfit(WORKFLOW, f"is not of a workflow with {text!r}, as {offer.name} wants")
-    wanted = ", ".join(f"{key}={value}" for key, value in tags)
+def _out_of_scope(part: Scope, offer: Offer) -> Misfit:
+    if part.workflow_filter:
+        text = f"is of no workflow with {part.workflow_filter!r}, as {offer.name} wants"
+        return Misfit(WORKFLOW, text)
+    wanted = ", ".join(f"{key}={value}" for key, value in part.tags)
     return Misfit(TAGS, f"has not the tags {wanted}, as {offer.name} wants")
 
 

@@ -96,10 +96,13 @@ def _unfit(subject: Subject, why: Misfit) -> Finding:
 
 def _idle(subject: Subject, free: list[LauncherInfo], facts: Facts) -> Finding:
     """Say that launchers have room, and what it means when they do not use it for the job."""
-    own, where = subject.own, _where(free)
-    waited = facts.now - own.job.updated_at if own else 0.0
-    since = min(waited, *(facts.now - one.started_at for one in free))
-    if since < _MOMENT:
+    where = _where(free)
+    if subject.own is None:
+        text = f"waits for {where}, which has room and may take it at any moment"
+        help = "nothing; if it lasts, `balsam why JOB` says more"
+        return Finding(layer="launchers", found=text, reason="starting", help=help)
+    waited = facts.now - subject.own.job.updated_at
+    if min(waited, *(facts.now - one.started_at for one in free)) < _MOMENT:
         text = f"waits for {where}, which can take it at any moment"
         return Finding(layer="launchers", found=text, reason="starting", help="nothing")
     text = (
