@@ -47,7 +47,7 @@ class Command:
         try:
             done = subprocess.run(
                 [program, *argv[1:]],
-                input=stdin.encode(),
+                input=stdin.encode(errors="surrogateescape"),
                 capture_output=True,
                 timeout=self._seconds,
                 env=self._environ,

@@ -135,7 +135,8 @@ class Lsf:
 
     def submit(self, run: Run, submission: Submission) -> str:
         try:
-            script = Path(submission.script).read_text()
+            # Paths in it may have bytes that are no text.
+            script = Path(submission.script).read_text("utf-8", "surrogateescape")
         except OSError as error:
             raise SchedulerRefused(
                 f"bsub: cannot read {submission.script}: {error.strerror}"

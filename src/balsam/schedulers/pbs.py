@@ -40,7 +40,7 @@ AWAY = re.compile(
 )
 _UNKNOWN = re.compile(r"unknown job id|has finished|illegally formed job", re.IGNORECASE)
 _OVER = re.compile(r"unknown job id|has finished|invalid for (the )?state", re.IGNORECASE)
-_NO_HISTORY = re.compile(r"not configured to maintain job history", re.IGNORECASE)
+_NO_HISTORY = re.compile(r"not configured to maintain job history|job_history", re.IGNORECASE)
 _NO_NODES = re.compile(r"no node list", re.IGNORECASE)
 
 _STATES = {

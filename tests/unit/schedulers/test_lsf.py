@@ -7,6 +7,7 @@ import pytest
 
 from balsam.errors import SchedulerAway, SchedulerRefused, UnreadableAnswer
 from balsam.model.batch_job import BatchState
+from balsam.schedulers.command import Command
 from balsam.schedulers.lsf import Lsf
 from balsam.schedulers.lsf_history import read_moment
 from balsam.schedulers.scheduler import Answer, Submission
@@ -424,3 +425,17 @@ def test_windows_of_summit():
 def test_windows_that_cannot_be_read(text, has_jsrun):
     with pytest.raises(UnreadableAnswer, match="bslots wrote "):
         lsf(has_jsrun).windows(machine(bslots=(text, "", 0)))
+
+
+def test_a_script_of_any_bytes_reaches_bsub(tmp_path):
+    script, copy = tmp_path / "7.sh", tmp_path / "copy"
+    script.write_bytes(b"cd /data/\xe9t\xc3\xa9\n")
+    bsub = tmp_path / "bsub"
+    bsub.write_text(f"#!/bin/sh\ncat > {copy}\necho 'Job <7> is submitted to queue <q>.'\n")
+    bsub.chmod(0o755)
+    submission = Submission(
+        name="a", script=str(script), output="/o", directory="/", num_nodes=1, minutes=1
+    )
+    run = Command(30, {"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert lsf().submit(run, submission) == "7"
+    assert copy.read_bytes() == script.read_bytes()
