@@ -5,8 +5,8 @@ manager (cqm.py) of 1.0; the pages of ALCF on Theta; what 0.x and Balsam 0.7, bu
 radical.saga read. What is worth knowing:
 
 - ``#COBALT`` lines are taken only when they follow the first line one after another, and are split
-  at blanks without quotes: paths are given on the command line, which wins over them. qsub takes
-  blanks out of the path of a script, too: there must be none in it.
+  at blanks without quotes: paths are given on the command line, which wins over them. Blanks in
+  the path of a script are taken out, but not in the directory where it starts.
 - It forgets a job at its end. How it ended stands in its log (``--debuglog``), which is put beside
   its output; where the output is, the adapter remembers from `submit` and `status`.
 - ``qstat`` with ids ends with 1 and says nothing when it knows none of them.
@@ -18,6 +18,7 @@ Tried on fake commands only. Blue Gene's ``partlist`` is not read.
 from __future__ import annotations
 
 import getpass
+import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -90,7 +91,10 @@ class Cobalt:
         paths = ["--cwd", submission.directory, "-o", submission.output, "-e", submission.output]
         paths += ["--debuglog", _log_of(submission.output)]
         flags = submission.flags if _has_blanks(submission.flags) else ()
-        answer = run(["qsub", "--mode", "script", *paths, *flags, submission.script])
+        script = submission.script
+        if " " in script:
+            script = os.path.relpath(script, submission.directory)
+        answer = run(["qsub", "--mode", "script", *paths, *flags, script])
         words = [line.strip() for line in text_of(answer, AWAY).splitlines()]
         found = [word for word in words if re.fullmatch(r"\d+", word)]
         if not found:

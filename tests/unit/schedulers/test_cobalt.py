@@ -3,6 +3,7 @@
 import calendar
 import time
 
+import msgspec
 import pytest
 
 from balsam.errors import SchedulerAway, SchedulerRefused, UnreadableAnswer
@@ -123,6 +124,13 @@ def test_submit_amid_chatter():
     paths += ["--debuglog", "/site/log/a b.out.cobaltlog"]
     words = ["qsub", "--mode", "script", "--cwd", "/site/a b", *paths, "/site/qsubmit/7.sh"]
     assert run.commands == [words]
+
+
+def test_a_script_whose_path_has_blanks_is_named_from_where_it_starts():
+    run = Said("1\n")
+    changed = msgspec.structs.replace(MINE, script="/site/a b/qsubmit/7.sh")
+    Cobalt().submit(run, changed)
+    assert run.commands[0][-1] == "qsubmit/7.sh"
 
 
 def test_submit_refused():

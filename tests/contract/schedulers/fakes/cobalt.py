@@ -21,7 +21,12 @@ _REFUSED = {
 
 
 def qsub(world: World, args: list[str], stdin: str) -> int:
-    lines = Path(args[-1]).read_text().splitlines()[1:]
+    # Blanks are taken out of its path, before that is made an absolute one.
+    script = Path(args[args.index("--cwd") + 1]) / args[-1].replace(" ", "")
+    if not script.is_file():
+        print(f"command {script} not found, or is not a file", file=sys.stderr)
+        return 1
+    lines = script.read_text().splitlines()[1:]
     words: list[str] = []
     for line in lines:
         if not line.startswith("#COBALT "):
@@ -36,7 +41,7 @@ def qsub(world: World, args: list[str], stdin: str) -> int:
         project=given.get("-A", ""),
         nodes=int(given["-n"]),
         minutes=float(given["-t"]),
-        script=args[-1],
+        script=str(script),
         output=given["-o"],
         directory=given["--cwd"],
         words=words,
