@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -27,6 +28,24 @@ class GridEngine:
             "SGE_QMASTER_PORT": str(port),
             "SGE_EXECD_PORT": str(port + 1),
         }
+
+    def kill_master(self) -> None:
+        """Kill sge_qmaster; execution goes on."""
+        pid = self._pids()["qmaster"]
+        os.kill(pid, signal.SIGKILL)
+
+    def start_master(self) -> None:
+        """Start sge_qmaster again, as the recipe does."""
+        log = self.path / "log" / "qmaster.again"
+        start = f"setsid sge_qmaster >{log} 2>&1 </dev/null & echo $!"
+        pid = int(self.run("env", "SGE_ND=1", "sh", "-c", start))
+        pids = self._pids() | {"qmaster": pid}
+        text = "".join(f"{name} {pid}\n" for name, pid in pids.items())
+        (self.path / "pids").write_text(text)
+
+    def _pids(self) -> dict[str, int]:
+        lines = (self.path / "pids").read_text().splitlines()
+        return {name: int(pid) for name, pid in map(str.split, lines)}
 
     def run(self, *argv: object) -> str:
         """Run one of its commands; return what it wrote."""

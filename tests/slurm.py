@@ -46,18 +46,18 @@ class Slurm:
 
     def start_controller(self) -> None:
         """Start slurmctld again, as the recipe does, after it was killed."""
-        with (self.path / "log" / "slurmctld.again").open("ab") as log:
-            started = subprocess.Popen(
-                self.on(1, ["slurmctld", "-D"]),
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        log = self.path / "log" / "slurmctld.again"
+        start = f"setsid {shlex.join(self.on(1, ['slurmctld', '-D']))} >{log} 2>&1 </dev/null"
+        words = ["sh", "-c", f"{start} & echo $!"]
+        pid = int(subprocess.check_output(words, env=self.environ, text=True))
         with (self.path / "pids").open("a") as pids:
-            pids.write(f"slurmctld {started.pid}\n")
+            pids.write(f"slurmctld {pid}\n")
         self._started.append(started)
+
+    def wait(self) -> None:
+        """Wait until what was started here has ended."""
+        for process in self._started:
+            process.wait(30)
 
     def on(self, number: int, argv: Sequence[object]) -> list[str]:
         """Return the words that run *argv* on a host."""
@@ -89,9 +89,11 @@ def cluster(count: int, **settings: str) -> Iterator[Slurm]:
     environ = {name: value for name, value in os.environ.items() if name != "BALSAM_HOME"}
     environ |= {"NETNS": "1", "PREFIX": f"balsam{os.getpid()}h", **settings}
     subprocess.run([RECIPES / "slurm-up.sh", str(count), path], env=environ, check=True)
+    found = Slurm(path, environ["NETNS"] == "1")
     try:
-        yield Slurm(path, environ["NETNS"] == "1")
+        yield found
     finally:
         subprocess.run([RECIPES / "slurm-down.sh", path], env=environ, check=True)
+        found.wait()
         shutil.rmtree(path)
         shutil.rmtree(f"{path}.net", ignore_errors=True)

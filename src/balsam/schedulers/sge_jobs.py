@@ -15,6 +15,8 @@ from balsam.schedulers.times import moment
 
 #: What XML 1.0 cannot have, and names of other people's requests do.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+#: So many reasons are told of those that are the same for all requests.
+_REASONS = 3
 _FIELDS = ("jobnumber", "jobname", "failed", "exit_status", "qsub_time", "start_time", "end_time")
 #: ``failed`` of a run after which the request went back into the queue.
 _RESCHEDULED = re.compile(r"2[45]\b")
@@ -77,7 +79,8 @@ def reasons(text: str, ids: Iterable[str]) -> dict[str, str]:
     except ParseError:
         return {}
     general = [each.text or "" for each in root.findall(".//SME_global_message_list//MES_message")]
-    found = {number: general[-1] for number in ids if general}
+    more = f"; and {len(general) - _REASONS} more" if len(general) > _REASONS else ""
+    found = {number: "; ".join(general[:_REASONS]) + more for number in ids if general}
     for message in root.findall(".//SME_message_list/element"):
         said = message.findtext("MES_message", "")
         for number in message.findall(".//MES_job_number_list//ULNG_value"):
