@@ -23,7 +23,6 @@ class Slurm:
 
     def __init__(self, path: Path, has_hosts: bool = True) -> None:
         self.path = path
-        self._started: list[subprocess.Popen[bytes]] = []  # the recipe ends them
         self._has_hosts = has_hosts
         self.environ = {**os.environ, "SLURM_CONF": str(path / "slurm.conf")}
 
@@ -52,12 +51,6 @@ class Slurm:
         pid = int(subprocess.check_output(words, env=self.environ, text=True))
         with (self.path / "pids").open("a") as pids:
             pids.write(f"slurmctld {pid}\n")
-        self._started.append(started)
-
-    def wait(self) -> None:
-        """Wait until what was started here has ended."""
-        for process in self._started:
-            process.wait(30)
 
     def on(self, number: int, argv: Sequence[object]) -> list[str]:
         """Return the words that run *argv* on a host."""
@@ -89,11 +82,9 @@ def cluster(count: int, **settings: str) -> Iterator[Slurm]:
     environ = {name: value for name, value in os.environ.items() if name != "BALSAM_HOME"}
     environ |= {"NETNS": "1", "PREFIX": f"balsam{os.getpid()}h", **settings}
     subprocess.run([RECIPES / "slurm-up.sh", str(count), path], env=environ, check=True)
-    found = Slurm(path, environ["NETNS"] == "1")
     try:
-        yield found
+        yield Slurm(path, environ["NETNS"] == "1")
     finally:
         subprocess.run([RECIPES / "slurm-down.sh", path], env=environ, check=True)
-        found.wait()
         shutil.rmtree(path)
         shutil.rmtree(f"{path}.net", ignore_errors=True)
