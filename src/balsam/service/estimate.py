@@ -53,10 +53,18 @@ def places(node: NodeResources, request: Request) -> int:
     cores = request.core_units(node.cores)
     at_once = node.cores * UNITS // cores if cores else UNITS
     if request.gpu_units:
-        at_once = min(at_once, len(node.gpus) * UNITS // request.gpu_units)
+        at_once = min(at_once, _sharing_gpus(len(node.gpus), request))
     if request.memory_mib:
         at_once = min(at_once, node.memory_mib // request.memory_mib)
     return max(1, at_once)
+
+
+def _sharing_gpus(gpus: int, request: Request) -> int:
+    """Return for how many jobs so many GPUs are enough; a rank's share is of one device."""
+    share = round(request.gpus_per_rank * UNITS)
+    if share < UNITS:
+        return gpus * (UNITS // share) // request.ranks_per_node
+    return gpus * UNITS // request.gpu_units
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -88,15 +96,17 @@ def makespan(counts: Iterable[tuple[Kind, int]], num_nodes: int) -> float:
     It is the smaller of two times that a launcher keeps: class after class; and all mixed, where
     only the last jobs leave nodes idle.
     """
-    in_turn = area = longest = 0.0
+    in_turn = mixed = longest = 0.0
     for each, count in counts:
         abreast = each.abreast(num_nodes)
         if count and not abreast:
             return inf
-        in_turn += ceil(count / abreast) * each.minutes if count else 0.0
-        area += count * each.cost
-        longest = max(longest, each.minutes if count else 0.0)
-    return min(in_turn, area / num_nodes + longest)
+        if count:
+            in_turn += ceil(count / abreast) * each.minutes
+            # Nodes that jobs of several nodes leave over, others may not need.
+            mixed += count / abreast * each.minutes
+            longest = max(longest, each.minutes)
+    return min(in_turn, mixed + longest)
 
 
 def fewest_nodes(counts: Sequence[tuple[Kind, int]], least: int, most: int, minutes: float) -> int:

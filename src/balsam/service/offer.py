@@ -54,9 +54,14 @@ def obstacle(work: Work, queue: QueueState, node: NodeResources) -> str:
     if shortage := node.shortage(work.request):
         return f"a job {shortage}"
     nodes, most = work.request.num_nodes, most_nodes(queue)
+    if queue.min_nodes > most:
+        return f"queue {queue.name} allows {most} nodes at most, and {queue.min_nodes} at least"
     if nodes > most:
         return f"a job needs {nodes} nodes, queue {queue.name} allows {most} at most"
     longest = most_minutes(queue)
+    if queue.min_minutes > longest:
+        shortest = f"{queue.min_minutes:g} at least"
+        return f"queue {queue.name} allows {longest:g} minutes at most, and {shortest}"
     if request_minutes(work.minutes) > longest:
         return (
             f"a job needs {work.minutes:g} minutes, queue {queue.name} allows {longest:g}, of which"
@@ -138,18 +143,25 @@ class Bidder:
         counts = [(each, n) for each, n in self._now + self._soon if each.nodes <= num_nodes]
         needed = request_minutes(min(makespan(counts, num_nodes), longest))
         minutes = int(min(max(needed, ceil(self._queue.min_minutes)), longest))
-        copies = [msgspec.structs.replace(work) for work in self._works]
         return Offer(
             queue=self._queue,
             num_nodes=num_nodes,
             minutes=minutes,
-            does=absorb(copies, self._node, num_nodes, minutes - overhead(minutes)),
+            does=self._done(num_nodes, minutes - overhead(minutes)),
             starts_now=any(
                 window.num_nodes >= num_nodes
                 and (window.minutes is None or window.minutes >= minutes)
                 for window in self._windows
             ),
         )
+
+    def _done(self, num_nodes: int, minutes: float) -> float:
+        """Return the node-minutes of work done; 0.0 when it were none that can start now."""
+        copies = [msgspec.structs.replace(work) for work in self._works]
+        done = absorb(copies, self._node, num_nodes, minutes)
+        pairs = zip(copies, self._works, strict=True)
+        starts = any(after.count < before.count for after, before in pairs if not before.is_soon)
+        return done if starts else 0.0
 
     def _into_window(self, offer: Offer) -> Offer | None:
         """Return the request that does most of *offer*'s work on nodes that are free now."""

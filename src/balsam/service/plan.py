@@ -82,7 +82,7 @@ class Plan(msgspec.Struct, kw_only=True):
 def plan(works: Sequence[Work], site: Site) -> Plan:
     """Return what to ask for so that *works* are done; their counts go down to what is not."""
     result = Plan()
-    works = sorted(works, key=lambda w: (w.is_soon, -w.request.num_nodes, -w.minutes))
+    works = sorted(works, key=_order)
     waiting = _jobs(works)
     for allocation in sorted(site.allocations, key=lambda a: (a.is_waiting, a.batch_job)):
         if not _give(works, allocation) and allocation.is_waiting and allocation.is_ours:
@@ -95,6 +95,11 @@ def plan(works: Sequence[Work], site: Site) -> Plan:
     possible = [work for work in works if not impossible(work, site)]
     _ask(possible, site, result)
     return result
+
+
+def _order(work: Work) -> tuple[bool, int, float, int]:
+    """Return by what work is put in order: what is hard to place first, always in the same way."""
+    return work.is_soon, -work.request.num_nodes, -work.minutes, work.example
 
 
 def _jobs(works: Sequence[Work]) -> int:
