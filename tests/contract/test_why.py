@@ -9,6 +9,7 @@ import pytest
 from balsam.client.local import LocalClient
 from balsam.config import user_name
 from balsam.model.batch_job import BatchJob, BatchState
+from balsam.model.job import Job
 from balsam.model.query import ALL
 from balsam.model.service import QueueState, ServiceInfo, ServiceStatus, Unmet
 from balsam.model.states import LIVE_STATES, STATES, State
@@ -229,3 +230,12 @@ def test_kinds_beyond_the_limit_are_counted_together(client: LocalClient) -> Non
     assert sum(group.count for group in found) == 210
     assert found[0].reason == "other"
     assert found[0].count == 10
+
+
+def test_many_workflows_are_not_counted_one_by_one(client: LocalClient) -> None:
+    launch(client, workflow_filter="scan")
+    (other,) = add(client, "b", workflow="rest")
+    kinds = [Job(name="a", workflow=f"scan/{i}", application="a") for i in range(2500)]
+    client.create_jobs(kinds)
+    assert counted(client) == {"starting": 2500, "other_workflow": 1}
+    assert _group(client, "other_workflow").example == other

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from balsam import config
 from balsam.client.interface import Client
 from balsam.model.batch_job import ENDED_STATES, LIVE_STATES
 from balsam.model.demand import Waiting
+from balsam.model.job import Job
 from balsam.model.query import ALL, Filter, Query, parse
 from balsam.model.resources import Request
 from balsam.model.service import ServiceInfo, Unmet
@@ -41,7 +43,10 @@ _FREE: dict[str, Any] = {
     "retry_at__isnull": True,
     "state__in": list(LEASABLE_STATES),
 }
-_OF_REQUEST = {*Request.__struct_fields__, "wall_time_minutes", "application", "owner", "state"}
+#: From so many kinds among the first jobs on, they are not counted by workflow.
+_SAMPLE, _MANY = 20_000, 2_000
+_KIND = {*Request.__struct_fields__, "wall_time_minutes", "application", "owner", "state"}
+_KIND_FIELDS = tuple(name for name in CLASS_FIELDS if name in _KIND)
 
 
 def explain(client: Client, query: Query) -> Iterator[Answer]:
@@ -120,11 +125,27 @@ def _unmet(client: Client, service: ServiceInfo | None) -> list[tuple[Waiting, U
 
 
 def _subjects(client: Client, classes: list[Waiting], facts: Facts) -> Iterator[Subject]:
-    """Yield all jobs as classes, those that a launcher's scope holds apart from the others."""
-    apart = _in_scopes(client, facts.scopes)
+    """Yield all jobs as classes, those that launchers' scopes hold apart from the others."""
+    if not facts.scopes:
+        yield from (Subject(waiting=each) for each in classes)
+    elif any(scope.tags for scope in facts.scopes) or _has_many_workflows(client):
+        yield from _read_apart(client, classes, facts.scopes)
+    else:
+        for each in client.waiting(by_workflow=True):
+            passes = [scope for scope in facts.scopes if scope.passes(each.workflow, {})]
+            yield Subject(waiting=each, passes=frozenset(passes))
+
+
+def _has_many_workflows(client: Client) -> bool:
+    """Tell, by the first jobs, whether to count by workflow would take much memory."""
+    return len(client.waiting(_SAMPLE, by_workflow=True)) > _MANY
+
+
+def _read_apart(client: Client, classes: list[Waiting], scopes: list[Scope]) -> Iterator[Subject]:
+    """Yield all jobs as classes; the free ones that scopes hold are read to tell them apart."""
     taken: Counter[Waiting] = Counter()
     firsts: set[int] = set()
-    for (kind, passes), (count, example) in apart.items():
+    for (kind, passes), (count, example) in _in_scopes(client, scopes).items():
         taken[kind] += count
         firsts.add(example)
         waiting = msgspec.structs.replace(kind, count=count, example=example)
@@ -134,7 +155,7 @@ def _subjects(client: Client, classes: list[Waiting], facts: Facts) -> Iterator[
         if left > 0:
             example = each.example
             if example in firsts:
-                example = _example_outside(client, each, facts.scopes)
+                example = _example_outside(client, each, scopes)
             yield Subject(waiting=msgspec.structs.replace(each, count=left, example=example))
 
 
@@ -144,22 +165,28 @@ _Key = tuple[Waiting, frozenset[Scope]]
 def _in_scopes(client: Client, scopes: list[Scope]) -> dict[_Key, tuple[int, int]]:
     """Count the free jobs that scopes hold, by class and by these scopes, with the first of each.
 
-    They are read page by page: no query counts by what a workflow's name contains, and there may
-    be as many workflows and tags as jobs.
+    They are read page by page: there may be as many workflows and tags as jobs.
     """
-    found: dict[_Key, tuple[int, int]] = {}
+    values = attrgetter(*_KIND_FIELDS)
+    found: dict[Any, tuple[int, Job]] = {}
     for number, scope in enumerate(scopes):
         free = ALL.where(**_FREE)
         query = msgspec.structs.replace(free, filters=free.filters + _filters_of(scope))
-        for job in client.iterate_jobs(query, (*CLASS_FIELDS, "tags"), _SCOPE_PAGE):
-            passes = [each.passes(job.workflow, job.tags) for each in scopes]
+        fields = (*CLASS_FIELDS, "workflow", "tags")
+        for job in client.iterate_jobs(query, fields, _SCOPE_PAGE):
+            passes = tuple(each.passes(job.workflow, job.tags) for each in scopes)
             if any(passes[:number]):
                 continue  # it was counted with an earlier scope
-            held_by = frozenset(s for s, holds in zip(scopes, passes, strict=True) if holds)
-            key = _kind(class_of(job)), held_by
-            count, first = found.get(key, (0, job.id or 0))
-            found[key] = count + 1, min(first, job.id or 0)
-    return found
+            key = values(job), job.timeouts > 0, passes
+            count, first = found.get(key, (0, job))
+            found[key] = count + 1, first
+    result: dict[_Key, tuple[int, int]] = {}
+    for (*_, passes), (count, first) in found.items():
+        held_by = frozenset(s for s, holds in zip(scopes, passes, strict=True) if holds)
+        kind = _kind(class_of(first)), held_by
+        before, example = result.get(kind, (0, first.id or 0))
+        result[kind] = before + count, min(example, first.id or 0)
+    return result
 
 
 def _filters_of(scope: Scope) -> tuple[Filter, ...]:
@@ -170,7 +197,7 @@ def _filters_of(scope: Scope) -> tuple[Filter, ...]:
 
 def _example_outside(client: Client, waiting: Waiting, scopes: list[Scope]) -> int:
     """Return the first free job of a class that no scope holds."""
-    same = {name: getattr(waiting, name) for name in CLASS_FIELDS if name in _OF_REQUEST}
+    same = {name: getattr(waiting, name) for name in _KIND_FIELDS}
     timed_out = {"timeouts__gt" if waiting.was_timed_out else "timeouts": 0}
     query = ALL.where(**_FREE, **same, **timed_out)
     outside = tuple(map(_filters_of, scopes))
