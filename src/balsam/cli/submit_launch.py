@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from pprint import pformat
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from msgspec.structs import replace
@@ -21,7 +23,7 @@ from balsam.errors import SchedulerAway, SchedulerError
 from balsam.model.batch_job import BatchJob
 from balsam.model.query import Query
 from balsam.model.states import END_STATES, STATES
-from balsam.schedulers.scheduler import Answer, Submission
+from balsam.schedulers.scheduler import Answer, Run, Submission
 from balsam.service import script, submit
 
 #: Jobs of each kind that are looked at for warnings.
@@ -193,15 +195,26 @@ def _hindrance(client: Client, new: BatchJob, minutes: float) -> str:
 # a dry run ------------------------------------------------------------------------------
 
 
-class _Overheard:
-    """A `Run` that runs nothing, and keeps the command that it was given."""
+class _Heard(SchedulerAway):
+    """The command of a submission was heard, and not run."""
 
-    def __init__(self) -> None:
+
+class _Overheard:
+    """A `Run` that does not run the submission of *script*, and keeps its command.
+
+    What an adapter asks before is run.
+    """
+
+    def __init__(self, run: Run, script: str) -> None:
+        self._run, self._script = run, script
         self.argv: tuple[str, ...] = ()
+        self.takes_script = False  #: on its standard input
 
     def __call__(self, argv: Sequence[str], stdin: str = "") -> Answer:
-        self.argv = tuple(argv)
-        raise SchedulerAway("this is a dry run")
+        if not stdin and not any(self._script in word for word in argv):
+            return self._run(argv)
+        self.argv, self.takes_script = tuple(argv), bool(stdin)
+        raise _Heard("this is a dry run")
 
 
 def _print_dry(
@@ -211,19 +224,24 @@ def _print_dry(
     text = submit.script_text(client, system.settings, system.scheduler, new)
     nodes = system.settings.nodes
     asked = script.submission(client.path, new, nodes.cores, max(0, nodes.gpus))
-    command = _command(system, asked)
+    command = _command(system, asked, text)
     if args.json:
         output.print_json({**output.batch_job_record(new), "script_text": text, "command": command})
         return
     tell("this is a dry run: nothing is submitted, and the batch job has no number yet (0)")
-    print(f"# {asked.script}\n{text.rstrip()}\n\n# command\n{shlex.join(command)}")
+    print(f"# {asked.script}\n{text.rstrip()}\n\n# command\n{command}")
 
 
-def _command(system: BatchSystem, asked: Submission) -> tuple[str, ...]:
-    """Return the words by which the adapter would submit."""
-    overheard = _Overheard()
-    try:
-        system.scheduler.submit(overheard, asked)
-    except SchedulerAway:
-        pass
-    return overheard.argv
+def _command(system: BatchSystem, asked: Submission, text: str) -> str:
+    """Return the command by which the adapter would submit, as a shell would be given it."""
+    with TemporaryDirectory(prefix="balsam-dry-run-") as directory:
+        aside = Path(directory) / Path(asked.script).name
+        aside.write_text(text)
+        overheard = _Overheard(system.run, str(aside))
+        try:
+            system.scheduler.submit(overheard, replace(asked, script=str(aside)))
+        except _Heard:
+            pass
+    words = [word.replace(str(aside), asked.script) for word in overheard.argv]
+    given = f" < {shlex.quote(asked.script)}" if overheard.takes_script else ""
+    return f"{shlex.join(words)}{given}"
