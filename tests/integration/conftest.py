@@ -31,15 +31,19 @@ BIN = Path(sys.executable).parent
 PATIENCE = 60.0
 
 
-def wait_until(condition: Callable[[], Any], evidence: Callable[[], object] | None = None) -> Any:
+def wait_until(
+    condition: Callable[[], Any],
+    evidence: Callable[[], object] | None = None,
+    seconds: float = PATIENCE,
+) -> Any:
     """Return what *condition* returns as soon as that is true; fail with the *evidence*."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
         time.sleep(0.02)
     told = f":\n{evidence()}" if evidence else ""
-    pytest.fail(f"not so after {PATIENCE} s{told}")
+    pytest.fail(f"not so after {seconds} s{told}")
 
 
 def is_running(pid: int) -> bool:
