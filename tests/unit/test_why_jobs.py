@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from balsam.model.run_time import RunTime
 from balsam.model.states import END_STATES, STATES, State
 from balsam.model.wire import Attempt, Outcome
 from balsam.report.reasons.facts import Ancestor, Held
+from balsam.report.reasons.reason import Reason
 from tests.unit.why import NOW, batch_job, facts, job, launcher, service, why
 
 S = State
@@ -163,3 +166,9 @@ def test_there_is_an_answer_in_every_state(state: State, number: int | None) -> 
     assert answer.help or state in (S.CREATED, S.JOB_FINISHED, S.AWAITING_PARENTS)
     assert (state in END_STATES) == (answer.reason in ("finished", "killed", "failed"))
     assert answer.layers[0].layer == "state"
+
+
+def test_the_guide_has_all_reasons() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "why.md"
+    rows = re.findall(r"^\| `(\w+)` \|", guide.read_text(), re.MULTILINE)
+    assert rows == [reason for reason in Reason if reason]

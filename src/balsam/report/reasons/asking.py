@@ -11,6 +11,7 @@ from balsam.report.reasons import offers
 from balsam.report.reasons.facts import Facts, Subject, alike
 from balsam.report.reasons.findings import Finding
 from balsam.report.reasons.offers import Misfit, Offer
+from balsam.report.reasons.reason import Reason
 from balsam.report.reasons.words import ago, lasting, listed, many, minutes_text
 
 _STATUS = "see `balsam service status`"
@@ -33,7 +34,7 @@ def nodes(subject: Subject, facts: Facts) -> Finding:
         return Finding(
             layer="nodes",
             found=f"can never run on anything that is known here: it {text}",
-            reason="impossible",
+            reason=Reason.IMPOSSIBLE,
             help=_less(subject, refused),
         )
     if queues and len(refused) == len(queues):
@@ -41,7 +42,7 @@ def nodes(subject: Subject, facts: Facts) -> Finding:
         return Finding(
             layer="nodes",
             found=f"waits for nodes that no queue gives: it {text}",
-            reason="queue_limits",
+            reason=Reason.QUEUE_LIMITS,
             help=_less(subject, refused),
         )
     had = [_shape(offers.node_of(one), one.nodes) for one in facts.shapes]
@@ -50,8 +51,8 @@ def nodes(subject: Subject, facts: Facts) -> Finding:
         most = max(one.num_nodes or 0 for one in had)
         needs = many(subject.waiting.num_nodes, "node")
         text = f"waits for a launcher of its size: it needs {needs}, and none had more than {most}"
-        help = offers.remedy(offers.NODES, subject)
-        return Finding(layer="nodes", found=text, reason=offers.NODES, help=help)
+        help = offers.remedy(Reason.TOO_FEW_NODES, subject)
+        return Finding(layer="nodes", found=text, reason=Reason.TOO_FEW_NODES, help=help)
     names = [one.name for one, why in zip(known, misfits, strict=True) if why is None]
     return Finding(layer="nodes", found=f"could run on {listed(list(dict.fromkeys(names)))}")
 
@@ -64,10 +65,10 @@ def _never(subject: Subject, known: list[Offer], misfits: list[Misfit], facts: F
     """Return what is asked for, and the most that there is of it."""
     job, reason = subject.waiting, offers.nearest(misfits).reason
     here = [one for one, why in zip(known, misfits, strict=True) if why.reason == reason]
-    if reason == offers.NODES:
+    if reason == Reason.TOO_FEW_NODES:
         most = max(one.num_nodes or 0 for one in here)
         return f"needs {many(job.num_nodes, 'node')}, and {most} at most can be had"
-    if reason == offers.TIME:
+    if reason == Reason.TOO_LITTLE_TIME:
         longest = max(here, key=lambda one: one.minutes or 0.0)
         return (
             f"needs {minutes_text(offers.minutes_needed(job, longest, facts))}, and jobs have"
@@ -78,8 +79,8 @@ def _never(subject: Subject, known: list[Offer], misfits: list[Misfit], facts: F
 
 
 def _less(subject: Subject, refused: list[Misfit]) -> str:
-    reason = offers.nearest(refused).reason if refused else offers.NODE
-    fields = {offers.NODES: "num_nodes", offers.TIME: "wall_time_minutes"}
+    reason = offers.nearest(refused).reason if refused else Reason.NODE_TOO_SMALL
+    fields = {Reason.TOO_FEW_NODES: "num_nodes", Reason.TOO_LITTLE_TIME: "wall_time_minutes"}
     less = offers.ask_for_less(subject, fields.get(reason, ""))
     if not refused:
         return less
@@ -99,17 +100,21 @@ def service(subject: Subject, facts: Facts) -> Finding:
             f"waits for nodes; the service is {info.owner}'s and asks only for jobs of {info.owner}"
         )
         help = f"{owner} asks for nodes: {offers.submit_launch(subject)}"
-        return _found(text, offers.OWNER, help)
+        return _found(text, Reason.OTHER_OWNER, help)
     seen = status.scheduler_seen_at
     if status.trouble:
         last = f", which last answered {ago(seen, facts.now)}" if seen else ""
         system = f"the batch system{last}" if seen else "the batch system"
         text = f"waits for the service, which has trouble with {system}: {status.trouble}"
-        return _found(text, "service_trouble", f"{_STATUS}; it goes on by itself when that is over")
+        return _found(
+            text, Reason.SERVICE_TROUBLE, f"{_STATUS}; it goes on by itself when that is over"
+        )
     if not status.elastic:
         text = "waits for nodes, and the service does not ask by itself (service.elastic is false)"
         ask = offers.submit_launch(subject)
-        return _found(text, "elastic_off", f"ask for them: {ask}, or set service.elastic = true")
+        return _found(
+            text, Reason.ELASTIC_OFF, f"ask for them: {ask}, or set service.elastic = true"
+        )
     return (
         _unmet(subject, facts)
         or _queues(subject, facts)
@@ -118,7 +123,7 @@ def service(subject: Subject, facts: Facts) -> Finding:
     )
 
 
-def _found(text: str, reason: str, help: str) -> Finding:
+def _found(text: str, reason: Reason, help: str) -> Finding:
     return Finding(layer="service", found=text, reason=reason, help=help)
 
 
@@ -129,14 +134,14 @@ def _down(info: ServiceInfo, facts: Facts) -> Finding:
         said = f": {info.message}" if info.message else ""
         since = f"for {lasting(facts.now - info.ended_at)}{said}"
     text = f"waits for nodes, for which nobody asks: the service has been down {since}"
-    return _found(text, "service_down", "`balsam service start`")
+    return _found(text, Reason.SERVICE_DOWN, "`balsam service start`")
 
 
 def _unmet(subject: Subject, facts: Facts) -> Finding | None:
     for example, unmet in facts.unmet:
         if unmet.example == subject.waiting.example or alike(example, subject.waiting):
             text = f"waits for nodes, for which the service does not ask: {unmet.reason}"
-            return _found(text, "unmet", "`balsam service plan` says more")
+            return _found(text, Reason.UNMET, "`balsam service plan` says more")
     return None
 
 
@@ -154,10 +159,10 @@ def _queues(subject: Subject, facts: Facts) -> Finding | None:
     if not full:
         comments = listed([f"{each.name} ({each.comment or 'closed'})" for each in shut])
         text = f"waits for a queue: the service uses none that could take it now: {comments}"
-        return _found(text, "queue_closed", _QUEUES)
+        return _found(text, Reason.QUEUE_CLOSED, _QUEUES)
     named = listed([f"{each.name} ({each.max_queued})" for each in full])
     text = f"waits for room in a queue: as many requests as allowed are there already: {named}"
-    return _found(text, "max_queued", "nothing, or allow more: max_queued of [queues.NAME]")
+    return _found(text, Reason.MAX_QUEUED, "nothing, or allow more: max_queued of [queues.NAME]")
 
 
 def _is_full(queue: QueueState, facts: Facts) -> bool:
@@ -175,14 +180,14 @@ def _budget(subject: Subject, info: ServiceInfo) -> Finding | None:
         f"waits for node-hours: of the budget of {status.budget_node_hours:g},"
         f" {max(0.0, left):.3g} are left"
     )
-    return _found(text, "budget_spent", "raise service.budget_node_hours in the settings")
+    return _found(text, Reason.BUDGET_SPENT, "raise service.budget_node_hours in the settings")
 
 
 def _waits(subject: Subject, info: ServiceInfo, facts: Facts) -> Finding:
     if info.status.waits:
         text = f"waits for the service to ask for nodes: {info.status.waits}"
-        return _found(text, "service_waits", _STATUS)
+        return _found(text, Reason.SERVICE_WAITS, _STATUS)
     looked = ago(info.status.updated_at or info.started_at, facts.now)
     text = f"waits for the service to ask for nodes; it looked {looked}"
     help = "nothing, it does so soon; `balsam service plan` says what it would ask for, and why"
-    return _found(text, "service_soon", help)
+    return _found(text, Reason.SERVICE_SOON, help)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from balsam.model.states import State
+from balsam.report.reasons.reason import Reason
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,7 +13,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     layer: str
     found: str  #: in words
-    reason: str = ""  #: a stable word; '': the job does not wait for this
+    reason: Reason = Reason.NONE  #: NONE: the job does not wait for this
     help: str = ""  #: what would help, with a command where there is one
 
 
@@ -25,7 +26,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     workflow: str
     state: State
     waits_for: str  #: one sentence
-    reason: str
+    reason: Reason
     help: str
     layers: list[Finding]
 
@@ -34,7 +35,7 @@ class Group(msgspec.Struct, kw_only=True):
     """Jobs that have not ended, and for which the same reason and the same help hold."""
 
     count: int
-    reason: str
+    reason: Reason
     waits_for: str  #: the sentence for the example
     help: str
     example: int  #: the lowest id
@@ -42,22 +43,23 @@ class Group(msgspec.Struct, kw_only=True):
 
 #: Further kinds of waiting are counted together: what is printed must not grow with the jobs.
 MOST_GROUPS = 200
-OTHER = "other"
 
 
 class Groups:
     """Counts jobs by reason and help, in bounded memory."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, str], Group] = {}
+        self._groups: dict[tuple[Reason, str], Group] = {}
 
     def add(self, finding: Finding, count: int, example: int) -> None:
         """Count *count* jobs, *example* the first of them."""
         key = finding.reason, finding.help
         if key not in self._groups and len(self._groups) >= MOST_GROUPS:
             text = "ask one by one: `balsam why JOB`"
-            finding = Finding(layer="", found="waits for something else", reason=OTHER, help=text)
-            key = OTHER, text
+            finding = Finding(
+                layer="", found="waits for something else", reason=Reason.OTHER, help=text
+            )
+            key = Reason.OTHER, text
         group = self._groups.get(key)
         if group is None:
             self._groups[key] = Group(

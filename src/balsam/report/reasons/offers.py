@@ -14,6 +14,7 @@ from balsam.model.service import QueueState
 from balsam.model.states import State
 from balsam.model.wire import LauncherInfo
 from balsam.report.reasons.facts import EVERYTHING, Facts, Scope, Subject, scope_of, time_limit
+from balsam.report.reasons.reason import Reason
 from balsam.report.reasons.words import listed, many, minutes_text
 
 #: Minutes from the start of a batch job until its launcher runs jobs.
@@ -23,10 +24,16 @@ _PLENTY = 1_000_000_000
 #: After a run only a hook or a handler is left, which fits everywhere.
 _AFTER_RUN = frozenset({State.RUN_DONE, State.RUN_ERROR, State.RUN_TIMEOUT, State.POSTPROCESSED})
 
-NODES, NODE, TIME = "too_few_nodes", "node_too_small", "too_little_time"
-MODE, TAGS, WORKFLOW, OWNER = "serial_only", "other_tags", "other_workflow", "other_owner"
 #: From the one that is nearest to a fit.
-MISFITS = (TIME, NODES, NODE, MODE, TAGS, WORKFLOW, OWNER)
+MISFITS = (
+    Reason.TOO_LITTLE_TIME,
+    Reason.TOO_FEW_NODES,
+    Reason.NODE_TOO_SMALL,
+    Reason.SERIAL_ONLY,
+    Reason.OTHER_TAGS,
+    Reason.OTHER_WORKFLOW,
+    Reason.OTHER_OWNER,
+)
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +52,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 class Misfit(NamedTuple):
     """Why nodes are not for a job."""
 
-    reason: str
+    reason: Reason
     text: str  #: begins with a verb whose subject is the job
 
 
@@ -132,34 +139,42 @@ def misfit(subject: Subject, offer: Offer, facts: Facts) -> Misfit | None:
     """Return why the job cannot run there; None when it can."""
     job = subject.waiting
     if offer.owner and job.owner != offer.owner:
-        return Misfit(OWNER, f"belongs to {job.owner}, {offer.name} runs jobs of {offer.owner}")
+        return Misfit(
+            Reason.OTHER_OWNER, f"belongs to {job.owner}, {offer.name} runs jobs of {offer.owner}"
+        )
     outside = [part for part in offer.scope.parts if part not in subject.passes]
     if outside:
         return _out_of_scope(outside[0], offer)
     if offer.is_serial and not job.request.is_serial:
-        return Misfit(MODE, f"has several ranks, {offer.name} runs only jobs of one (--job-mode)")
+        return Misfit(
+            Reason.SERIAL_ONLY,
+            f"has several ranks, {offer.name} runs only jobs of one (--job-mode)",
+        )
     if job.state in _AFTER_RUN:
         return None
     if offer.num_nodes is not None and job.num_nodes > offer.num_nodes:
         return Misfit(
-            NODES, f"needs {many(job.num_nodes, 'node')}, {offer.name} has {offer.num_nodes}"
+            Reason.TOO_FEW_NODES,
+            f"needs {many(job.num_nodes, 'node')}, {offer.name} has {offer.num_nodes}",
         )
     shortage = offer.node.shortage(job.request) if offer.node else ""
     if shortage:
-        return Misfit(NODE, shortage)
+        return Misfit(Reason.NODE_TOO_SMALL, shortage)
     minutes = minutes_needed(job, offer, facts)
     if offer.minutes is not None and minutes > offer.minutes:
         left = minutes_text(max(0.0, offer.minutes))
-        return Misfit(TIME, f"needs {minutes_text(minutes)}, {offer.name} has {left} for it")
+        return Misfit(
+            Reason.TOO_LITTLE_TIME, f"needs {minutes_text(minutes)}, {offer.name} has {left} for it"
+        )
     return None
 
 
 def _out_of_scope(part: Scope, offer: Offer) -> Misfit:
     if part.workflow_filter:
         text = f"is of no workflow with {part.workflow_filter!r}, as {offer.name} wants"
-        return Misfit(WORKFLOW, text)
+        return Misfit(Reason.OTHER_WORKFLOW, text)
     wanted = ", ".join(f"{key}={value}" for key, value in part.tags)
-    return Misfit(TAGS, f"has not the tags {wanted}, as {offer.name} wants")
+    return Misfit(Reason.OTHER_TAGS, f"has not the tags {wanted}, as {offer.name} wants")
 
 
 def minutes_needed(job: Waiting, offer: Offer, facts: Facts) -> float:
@@ -179,22 +194,22 @@ def nearest(misfits: Sequence[Misfit]) -> Misfit:
     return Misfit(ranked[0].reason, listed([each.text for each in ranked]))
 
 
-def remedy(reason: str, subject: Subject) -> str:
+def remedy(reason: Reason, subject: Subject) -> str:
     """Return what would help against a misfit."""
     job = subject.waiting
     ask = submit_launch(subject)
     match reason:
-        case "too_few_nodes":
+        case Reason.TOO_FEW_NODES:
             return f"start a launcher with {many(job.num_nodes, 'node')} or more: {ask}"
-        case "node_too_small":
+        case Reason.NODE_TOO_SMALL:
             return f"start a launcher on larger nodes, or {ask_for_less(subject)}"
-        case "too_little_time":
+        case Reason.TOO_LITTLE_TIME:
             return f"start a launcher with more time: {ask}"
-        case "serial_only":
+        case Reason.SERIAL_ONLY:
             return "start a launcher without `--job-mode serial`"
-        case "other_tags":
+        case Reason.OTHER_TAGS:
             return "start a launcher without `--tag`, or with the job's tags"
-        case "other_workflow":
+        case Reason.OTHER_WORKFLOW:
             return "start a launcher that takes it: `balsam launcher --consume-all`"
         case _:
             return f"{job.owner} starts a launcher, or you do with `--owner {job.owner}`"
@@ -219,5 +234,5 @@ def ask_for_less(subject: Subject, field: str = "") -> str:
 def submit_launch(subject: Subject) -> str:
     """Return a command that asks for nodes on which the job can run."""
     job = subject.waiting
-    minutes = max(60, int(job.wall_time_minutes) + 2)
+    minutes = max(60, int(job.wall_time_minutes) + 5)
     return f"`balsam submit-launch -n {job.num_nodes} -t {minutes}`"

@@ -7,6 +7,7 @@ from balsam.model.wire import Attempt, LauncherInfo
 from balsam.report.quantities import moment
 from balsam.report.reasons.facts import Facts, Held, Own, Subject
 from balsam.report.reasons.findings import Finding
+from balsam.report.reasons.reason import Reason
 from balsam.report.reasons.words import ago, lasting, many, minutes_text, until
 
 _STEPS = {
@@ -25,7 +26,7 @@ def state(subject: Subject, facts: Facts) -> Finding:
     text = f"{job.state}: {TABLE[job.state].text}"
     if job.state == State.CREATED:
         text = "its next state is to be settled, which takes a moment"
-        return Finding(layer="state", found=text, reason="settling")
+        return Finding(layer="state", found=text, reason=Reason.SETTLING)
     if job.state not in END_STATES or subject.own is None:
         return Finding(layer="state", found=text)
     return _ended(subject, subject.own, facts)
@@ -36,21 +37,21 @@ def _ended(subject: Subject, own: Own, facts: Facts) -> Finding:
     because = f": {own.message}" if own.message else ""
     if own.job.state == State.JOB_FINISHED:
         text = f"finished {when}{because}"
-        return Finding(layer="state", found=text, reason="finished")
+        return Finding(layer="state", found=text, reason=Reason.FINISHED)
     if own.job.state == State.USER_KILLED:
         text = f"waits for nothing: it was stopped by a user {when}{because}"
         help = f"run it again: `balsam rerun {subject.ref}`"
-        return Finding(layer="state", found=text, reason="killed", help=help)
+        return Finding(layer="state", found=text, reason=Reason.KILLED, help=help)
     if own.root:
         first = own.root[-1]
         text = f"failed {when}, because job {first.job} {first.text}"
         help = f"mend job {first.job} first, then `balsam rerun {first.job} {subject.ref}`"
-        return Finding(layer="state", found=text, reason="parent_failed", help=help)
+        return Finding(layer="state", found=text, reason=Reason.PARENT_FAILED, help=help)
     ran = _attempt_text(own.attempt) if own.attempt else "; it did not run"
     look = f"look at its output: `balsam logs {subject.ref}`, then" if own.attempt else "then"
     help = f"{look} run it again: `balsam rerun {subject.ref}`"
     text = f"failed {when}{because}{ran}"
-    return Finding(layer="state", found=text, reason="failed", help=help.removeprefix("then "))
+    return Finding(layer="state", found=text, reason=Reason.FAILED, help=help.removeprefix("then "))
 
 
 def _attempt_text(attempt: Attempt) -> str:
@@ -75,13 +76,15 @@ def lease(subject: Subject, facts: Facts) -> Finding:
     if step:
         text = f"launcher {number} on {launcher.host} has it, and {step}, as soon as it is its turn"
         help = f"follow it: `balsam ls --id {subject.ref} --history`" if subject.own else ""
-        return Finding(layer="lease", found=text, reason="step", help=help)
+        return Finding(layer="lease", found=text, reason=Reason.STEP, help=help)
     held = facts.held.get(number, Held())
     text = (
         f"waits for a free place in launcher {number} on {launcher.host}, which has taken it and"
         f" runs {many(held.running, 'job')} now"
     )
-    return Finding(layer="lease", found=text, reason="in_stock", help="nothing: its turn comes")
+    return Finding(
+        layer="lease", found=text, reason=Reason.IN_STOCK, help="nothing: its turn comes"
+    )
 
 
 def _lost(number: int, launcher: LauncherInfo | None, facts: Facts) -> Finding:
@@ -94,7 +97,7 @@ def _lost(number: int, launcher: LauncherInfo | None, facts: Facts) -> Finding:
         help = "nothing: a launcher or the service that lives takes it over soon"
     else:
         help = "start a launcher, which takes it over: `balsam launcher --consume-all`"
-    return Finding(layer="lease", found=text, reason="launcher_lost", help=help)
+    return Finding(layer="lease", found=text, reason=Reason.LAUNCHER_LOST, help=help)
 
 
 def _running(subject: Subject, launcher: LauncherInfo, facts: Facts) -> Finding:
@@ -103,8 +106,8 @@ def _running(subject: Subject, launcher: LauncherInfo, facts: Facts) -> Finding:
     if own is None or started is None:
         return Finding(
             layer="lease",
-            found="runs: waits for its program to end",
-            reason="running",
+            found="runs",
+            reason=Reason.RUNNING,
             help="nothing",
         )
     node = own.attempt.node if own.attempt else ""
@@ -119,7 +122,7 @@ def _running(subject: Subject, launcher: LauncherInfo, facts: Facts) -> Finding:
     if ends is not None:
         text += f"; its launcher's time ends {until(ends, facts.now)}"
     help = f"see what it writes: `balsam logs {subject.ref} --follow`"
-    return Finding(layer="lease", found=text, reason="running", help=help)
+    return Finding(layer="lease", found=text, reason=Reason.RUNNING, help=help)
 
 
 def delay(subject: Subject, facts: Facts) -> Finding:
@@ -129,7 +132,9 @@ def delay(subject: Subject, facts: Facts) -> Finding:
         return Finding(layer="retry", found="it does not wait for a retry")
     which = "" if subject.own else "the first of them "
     text = f"waits for the time of its retry: {which}{until(time, facts.now)}"
-    return Finding(layer="retry", found=text, reason="retry_wait", help="nothing: its time comes")
+    return Finding(
+        layer="retry", found=text, reason=Reason.RETRY_WAIT, help="nothing: its time comes"
+    )
 
 
 def app(subject: Subject, facts: Facts) -> Finding:
@@ -139,11 +144,11 @@ def app(subject: Subject, facts: Facts) -> Finding:
     if found is None:
         text = f"cannot run: there is no app {name!r} any more, and it fails when it is to run"
         help = f"register it again: `balsam app --name {name} --executable …`"
-        return Finding(layer="app", found=text, reason="app_missing", help=help)
+        return Finding(layer="app", found=text, reason=Reason.APP_MISSING, help=help)
     if not found.executable:
         text = f"cannot run: app {name!r} has no executable"
         help = f"`balsam modify {name} executable … --type apps`"
-        return Finding(layer="app", found=text, reason="app_missing", help=help)
+        return Finding(layer="app", found=text, reason=Reason.APP_MISSING, help=help)
     return Finding(layer="app", found=f"app {name!r} is registered")
 
 
@@ -156,7 +161,7 @@ def parents(subject: Subject, facts: Facts) -> Finding:
         return Finding(
             layer="parents",
             found="waits for parents, which have to end first",
-            reason="parents",
+            reason=Reason.PARENTS,
             help="see what these wait for: the other lines, or `balsam why JOB`",
         )
     left = {each: n for each, n in own.parents.items() if each not in END_STATES}
@@ -166,7 +171,7 @@ def parents(subject: Subject, facts: Facts) -> Finding:
     if total > 1:
         text = f"waits for {sum(left.values())} of its {total} parents ({counted})"
     if not own.root:
-        return Finding(layer="parents", found=text, reason="parents")
+        return Finding(layer="parents", found=text, reason=Reason.PARENTS)
     root = own.root[-1]
     way = " → ".join(str(each.job) for each in own.root)
     if len(own.root) > 1:
@@ -176,4 +181,4 @@ def parents(subject: Subject, facts: Facts) -> Finding:
     else:
         text += ","
     text += f" job {root.job}, which {root.text}"
-    return Finding(layer="parents", found=text, reason="parents", help=root.help)
+    return Finding(layer="parents", found=text, reason=Reason.PARENTS, help=root.help)

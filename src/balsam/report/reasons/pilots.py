@@ -9,6 +9,7 @@ from balsam.report.reasons import offers
 from balsam.report.reasons.facts import Facts, Held, Subject
 from balsam.report.reasons.findings import Finding
 from balsam.report.reasons.offers import Misfit
+from balsam.report.reasons.reason import Reason
 from balsam.report.reasons.words import ago, many, until
 
 #: Seconds within which a launcher that has room takes a job.
@@ -72,7 +73,7 @@ def _busy(subject: Subject, takers: list[LauncherInfo], facts: Facts) -> Finding
         "nothing: its turn comes; sooner with a higher priority, `balsam modify"
         f" {subject.ref} priority 10`, or with more nodes, `balsam submit-launch`"
     )
-    return Finding(layer="launchers", found=text, reason="busy", help=help)
+    return Finding(layer="launchers", found=text, reason=Reason.BUSY, help=help)
 
 
 def _none(facts: Facts) -> str:
@@ -100,17 +101,17 @@ def _idle(subject: Subject, free: list[LauncherInfo], facts: Facts) -> Finding:
     if subject.own is None:
         text = f"waits for {where}, which has room and may take it at any moment"
         help = "nothing; if it lasts, `balsam why JOB` says more"
-        return Finding(layer="launchers", found=text, reason="starting", help=help)
+        return Finding(layer="launchers", found=text, reason=Reason.STARTING, help=help)
     waited = facts.now - subject.own.job.updated_at
     if min(waited, *(facts.now - one.started_at for one in free)) < _MOMENT:
         text = f"waits for {where}, which can take it at any moment"
-        return Finding(layer="launchers", found=text, reason="starting", help="nothing")
+        return Finding(layer="launchers", found=text, reason=Reason.STARTING, help="nothing")
     text = (
         f"waits for {where}, which could hold it and has room, but does not take it: perhaps too"
         " little time is left there, not all of the nodes are there, or they are held for another"
     )
     help = "see what the launcher printed, and `balsam ls times`; or start one with more time"
-    return Finding(layer="launchers", found=text, reason="not_taken", help=help)
+    return Finding(layer="launchers", found=text, reason=Reason.NOT_TAKEN, help=help)
 
 
 def batch_jobs(subject: Subject, facts: Facts) -> Finding:
@@ -142,7 +143,7 @@ def _nothing_asked(facts: Facts) -> Finding:
             f"see `balsam queue show {last.id}`, mend the request, and ask again with"
             " `balsam submit-launch`"
         )
-        return Finding(layer="batch_jobs", found=text, reason="submit_failed", help=help)
+        return Finding(layer="batch_jobs", found=text, reason=Reason.SUBMIT_FAILED, help=help)
     text = (
         f"no nodes are asked for now; the last request, batch job {last.id}, is {last.state}{said}"
     )
@@ -160,29 +161,33 @@ def _of_batch_job(one: BatchJob, others: int, facts: Facts) -> Finding:
     )
 
 
-def _standing(one: BatchJob, facts: Facts) -> tuple[str, str, str]:
+def _standing(one: BatchJob, facts: Facts) -> tuple[Reason, str, str]:
     """Return the reason, where the batch job stands, and what helps."""
     show = f"`balsam queue show {one.id}`"
     match one.state:
         case BatchState.RUNNING | BatchState.ENDING:
             since = "" if one.started_at is None else f" since {ago(one.started_at, facts.now)}"
             logs = f"if it takes minutes, see `balsam queue logs {one.id}`"
-            return "batch_job_starting", f"which has its nodes{since}, but no launcher yet", logs
+            return (
+                Reason.BATCH_JOB_STARTING,
+                f"which has its nodes{since}, but no launcher yet",
+                logs,
+            )
         case BatchState.QUEUED:
             help = f"nothing: the batch system decides; see {show}"
-            return "batch_job_queued", "which is queued in the batch system", help
+            return Reason.BATCH_JOB_QUEUED, "which is queued in the batch system", help
         case BatchState.HELD:
             help = f"let it go by the batch system's own command; see {show}"
-            return "batch_job_held", "which is held in the batch system", help
+            return Reason.BATCH_JOB_HELD, "which is held in the batch system", help
         case BatchState.PENDING_SUBMISSION:
             where = "of which the batch system does not know yet"
             help = (
                 "nothing: it is submitted soon" if facts.has_service else "`balsam service start`"
             )
-            return "batch_job_not_submitted", where, help
+            return Reason.BATCH_JOB_NOT_SUBMITTED, where, help
         case _:
             where = f"of which the batch system says {one.scheduler_state!r}"
-            return "batch_job_unknown", where, f"see {show}"
+            return Reason.BATCH_JOB_UNKNOWN, where, f"see {show}"
 
 
 def _nature(one: BatchJob) -> str:

@@ -6,6 +6,7 @@ from balsam.model.batch_job import BatchState
 from balsam.report.reasons import asking, past, pilots
 from balsam.report.reasons.facts import Facts, Own, Subject, subject_of
 from balsam.report.reasons.findings import Answer, Finding
+from balsam.report.reasons.reason import Reason
 
 #: Each of these settles it when it has a reason: then nothing else matters.
 _FIRST = (past.state, past.lease, past.parents, past.delay, past.app)
@@ -13,7 +14,7 @@ _FIRST = (past.state, past.lease, past.parents, past.delay, past.app)
 _NODES = (pilots.launchers, pilots.batch_jobs, asking.nodes, asking.service)
 _LAST_LAYER = "service"
 #: A launcher can take it: then it does not matter what else could.
-_UNDER_WAY = ("busy", "starting", "not_taken")
+_UNDER_WAY = (Reason.BUSY, Reason.STARTING, Reason.NOT_TAKEN)
 _START = (
     "start one: `balsam launcher --consume-all` here, `balsam submit-launch` on nodes of the batch"
     " system, or `balsam service start`, which asks for nodes as they are needed"
@@ -39,7 +40,7 @@ def decisive(found: list[Finding], facts: Facts) -> Finding:
         return launchers
     if batch_jobs.reason.startswith("batch_job_"):
         return batch_jobs
-    if nodes.reason in ("impossible", "queue_limits"):
+    if nodes.reason in (Reason.IMPOSSIBLE, Reason.QUEUE_LIMITS):
         return nodes
     if facts.has_service:
         return service
@@ -66,7 +67,7 @@ def _nobody(launchers: Finding, batch_jobs: Finding, facts: Facts) -> Finding:
     ended_well = last is None or last.state is BatchState.FINISHED
     asked = "" if ended_well else f"; {batch_jobs.found}"
     text = f"waits for a launcher, and nothing will start one: {launchers.found}{asked}"
-    return Finding(layer="launchers", found=text, reason="no_launcher", help=_START)
+    return Finding(layer="launchers", found=text, reason=Reason.NO_LAUNCHER, help=_START)
 
 
 def answer_of(own: Own, facts: Facts) -> Answer:
