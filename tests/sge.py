@@ -36,8 +36,6 @@ class GridEngine:
 
     def start_master(self) -> None:
         """Start sge_qmaster again, as the recipe does."""
-        # By this it would see another master alive, and wait for half a minute.
-        (self.path / "qmaster" / "heartbeat").unlink(missing_ok=True)
         log = self.path / "log" / "qmaster.again"
         start = f"setsid sge_qmaster >{log} 2>&1 </dev/null & echo $!"
         pid = int(self.run("env", "SGE_ND=1", "sh", "-c", start))

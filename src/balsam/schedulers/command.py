@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
@@ -45,24 +46,36 @@ class Command:
         if program is None:
             raise SchedulerAway(f"there is no program {argv[0]!r} in PATH")
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [program, *argv[1:]],
-                input=stdin.encode(errors="surrogateescape"),
-                capture_output=True,
-                timeout=self._seconds,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env=self._environ,
                 start_new_session=True,  # Ctrl-C is the user's word to us, not to it
-                check=False,
             )
+        except OSError as error:
+            raise SchedulerAway(f"cannot run {program}: {error.strerror}") from error
+        try:
+            out, err = self._talk(process, stdin)
         except subprocess.TimeoutExpired as error:
             raise SchedulerAway(
                 f"{' '.join(argv)!r} did not end within {self._seconds:g} s"
             ) from error
-        except OSError as error:
-            raise SchedulerAway(f"cannot run {program}: {error.strerror}") from error
         return Answer(
             argv=tuple(argv),
-            code=done.returncode,
-            out=done.stdout.decode(errors="replace"),
-            err=done.stderr.decode(errors="replace"),
+            code=process.returncode,
+            out=out.decode(errors="replace"),
+            err=err.decode(errors="replace"),
         )
+
+    def _talk(self, process: subprocess.Popen[bytes], stdin: str) -> tuple[bytes, bytes]:
+        with process:
+            try:
+                return process.communicate(
+                    stdin.encode(errors="surrogateescape"), timeout=self._seconds
+                )
+            except BaseException:
+                # Sites wrap the commands: what a wrapper has started is of its session.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise

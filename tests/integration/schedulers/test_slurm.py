@@ -226,6 +226,7 @@ def test_accounts_tell_of_what_the_queue_forgot(tmp_path: Path) -> None:
         wait_for(run, number, B.FAILED)
         found = wait_until(lambda: SLURM.history(forgetful, [number]))[number]
         assert (found.state, found.exit_code) == (B.FAILED, 3)
-        assert SLURM.find(forgetful, "balsam-1") == number
+        # Names come a little later than the end.
+        assert wait_until(lambda: SLURM.find(forgetful, "balsam-1")) == number
         assert SLURM.find(forgetful, "balsam-2") is None
         assert SLURM.history(forgetful, ["999"]) == {}
