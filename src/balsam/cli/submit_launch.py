@@ -55,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--nodes", type=int, required=True, metavar="N", help="how many nodes"
     )
     parser.add_argument(
-        *("-t", "--time-minutes"), type=float, required=True, metavar="T", help="the walltime"
+        *("-t", "--time-minutes"),
+        type=float,
+        required=True,
+        metavar="T",
+        help="walltime in minutes",
     )
     parser.add_argument(
         *("-q", "--queue"), default="", help="the queue (default: scheduler.queue of the settings)"
