@@ -239,3 +239,17 @@ def test_many_workflows_are_not_counted_one_by_one(client: LocalClient) -> None:
     client.create_jobs(kinds)
     assert counted(client) == {"starting": 2500, "other_workflow": 1}
     assert _group(client, "other_workflow").example == other
+
+
+def test_children_of_one_parent_have_one_way(client: LocalClient) -> None:
+    first, second = chain(client, 2)
+    children = [
+        Job(name="c", workflow="w", application="a", parents=[second, first]) for _ in range(20)
+    ]
+    ids = client.create_jobs(children)
+    found = [each.waits_for for each in answers(client, *ids)]
+    assert set(found) == {found[0]}
+    assert f"such as job {first}, which waits for a launcher" in found[0]
+    assert answer(client, ids[-1]).waits_for == found[0]
+    below = add(client, "d", parents=[ids[0]])[0]
+    assert f"({ids[0]} → {first}) for job {first}" in answer(client, below).waits_for

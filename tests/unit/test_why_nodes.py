@@ -193,10 +193,10 @@ def test_a_batch_job_whose_launcher_has_ended_is_none() -> None:
 
 
 def test_a_refused_request_says_what_the_batch_system_said() -> None:
-    refused = batch_job(state=BatchState.SUBMIT_FAILED, message="Invalid qos")
+    refused = batch_job(state=BatchState.SUBMIT_FAILED, message="Invalid\n qos")
     answer = why(job(), facts(last_batch_job=refused))
     assert answer.reason == "submit_failed"
-    assert "refused the last request for nodes, batch job 4: Invalid qos" in answer.waits_for
+    assert "refused the last request, batch job 4: Invalid qos" in answer.waits_for
 
 
 def test_a_cancelled_request_is_mentioned() -> None:

@@ -60,8 +60,13 @@ def facts(**given: Any) -> Facts:
 
 
 def why(asked: Job, site: Facts | None = None, **own: Any) -> Answer:
-    """What is said of a job."""
-    return answer_of(Own(job=asked, **own), facts() if site is None else site)
+    """What is said of a job, which always is a sentence of one line about it."""
+    answer = answer_of(Own(job=asked, **own), facts() if site is None else site)
+    first, *_ = answer.waits_for.split()
+    assert first in ("waits", "runs", "is", "finished", "failed", "can", "cannot"), answer.waits_for
+    assert answer.waits_for.isprintable()
+    assert answer.waits_for[-1] != "."
+    return answer
 
 
 #: A launcher that has all its cores taken.

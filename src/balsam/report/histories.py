@@ -36,12 +36,13 @@ def fetch(client: Client, jobs: list[Job], facts: Facts) -> Iterator[Own]:
     ran = [n for n, state in ids.items() if state in (*_ENDED_BADLY, State.RUNNING)]
     attempts: dict[int, Attempt] = {each.job: each for each in client.attempts(ran)} if ran else {}
     ahead: dict[int, int] = {}
+    known: dict[int, list[Ancestor]] = {}
     for job in jobs:
         number = job.id or 0
         own = Own(job=job, attempt=attempts.get(number), message=messages.get(number, ""))
         if job.state == State.AWAITING_PARENTS:
             own.parents = client.state_counts(ALL.where(children=number))
-            own.root = _holding_back(client, job, facts)
+            own.root = _holding_back(client, job, facts, known)
         elif job.state == State.FAILED and not job.attempt:
             own.root = _failed_before(client, job)
         elif job.launcher_id is None and facts.live and job.state in LEASABLE_STATES:
@@ -64,23 +65,31 @@ def _ahead(client: Client, priority: int) -> int:
     return client.count_jobs(free.where(state__in=list(LEASABLE_STATES), priority__gt=priority))
 
 
-def _holding_back(client: Client, job: Job, facts: Facts) -> list[Ancestor]:
+def _holding_back(
+    client: Client, job: Job, facts: Facts, known: dict[int, list[Ancestor]]
+) -> list[Ancestor]:
     """Return the way from *job* to the first that waits for no parent, with what that waits for.
 
-    Of several parents the first that does not run is followed.
+    Of several parents the first that does not run is followed. The ways from parents on are put
+    into *known*: many jobs may have one.
     """
     way: list[Ancestor] = []
-    while job.state == State.AWAITING_PARENTS and len(way) < _DEPTH:
+    rest: list[Ancestor] = []
+    while job.state == State.AWAITING_PARENTS and len(way) < _DEPTH and not rest:
         live = ALL.where(children=job.id, state__in=list(LIVE_STATES))
         parent = _first(client, live.where(state__ne=State.RUNNING)) or _first(client, live)
         if parent is None:
             return way
         job = parent
         way.append(Ancestor(job.id or 0, "waits for parents itself", f"`balsam why {job.id}`"))
-    if job.state != State.AWAITING_PARENTS:
+        rest = known.get(job.id or 0, [])
+    if rest:
+        way[-1:] = rest
+    elif job.state != State.AWAITING_PARENTS:
         (own,) = fetch(client, [job], facts)
         answer = answer_of(own, facts)
         way[-1] = Ancestor(answer.id, answer.waits_for, answer.help)
+    known.update({each.job: way[number:] for number, each in enumerate(way)})
     return way
 
 

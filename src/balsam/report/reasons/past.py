@@ -10,6 +10,8 @@ from balsam.report.reasons.findings import Finding
 from balsam.report.reasons.reason import Reason
 from balsam.report.reasons.words import ago, lasting, many, minutes_text, until
 
+#: A way of more parents is not shown whole.
+_LONGEST_WAY = 4
 _STEPS = {
     State.READY: "stages its files in, or runs its preprocess hook",
     State.STAGED_IN: "runs its preprocess hook",
@@ -25,7 +27,7 @@ def state(subject: Subject, facts: Facts) -> Finding:
     job = subject.waiting
     text = f"{job.state}: {TABLE[job.state].text}"
     if job.state == State.CREATED:
-        text = "its next state is to be settled, which takes a moment"
+        text = "waits for its next state to be settled, which takes a moment"
         return Finding(layer="state", found=text, reason=Reason.SETTLING)
     if job.state not in END_STATES or subject.own is None:
         return Finding(layer="state", found=text)
@@ -74,7 +76,7 @@ def lease(subject: Subject, facts: Facts) -> Finding:
         return _running(subject, launcher, facts)
     step = _STEPS.get(subject.waiting.state)
     if step:
-        text = f"launcher {number} on {launcher.host} has it, and {step}, as soon as it is its turn"
+        text = f"is in the hands of launcher {number} on {launcher.host}, which {step} in its turn"
         help = f"follow it: `balsam ls --id {subject.ref} --history`" if subject.own else ""
         return Finding(layer="lease", found=text, reason=Reason.STEP, help=help)
     held = facts.held.get(number, Held())
@@ -173,7 +175,7 @@ def parents(subject: Subject, facts: Facts) -> Finding:
     if not own.root:
         return Finding(layer="parents", found=text, reason=Reason.PARENTS)
     root = own.root[-1]
-    way = " → ".join(str(each.job) for each in own.root)
+    way = " → ".join(_some([str(each.job) for each in own.root]))
     if len(own.root) > 1:
         text += f", in the end ({way}) for"
     elif total > 1:
@@ -182,3 +184,8 @@ def parents(subject: Subject, facts: Facts) -> Finding:
         text += ","
     text += f" job {root.job}, which {root.text}"
     return Finding(layer="parents", found=text, reason=Reason.PARENTS, help=root.help)
+
+
+def _some(way: list[str]) -> list[str]:
+    """Return a way, without its middle when it is long."""
+    return way if len(way) <= _LONGEST_WAY else [way[0], "…", way[-1]]

@@ -138,7 +138,9 @@ def _nothing_asked(facts: Facts) -> Finding:
         return Finding(layer="batch_jobs", found="no nodes have been asked for yet")
     said = f": {last.message or last.cancel_reason}" if last.message or last.cancel_reason else ""
     if last.state == BatchState.SUBMIT_FAILED:
-        text = f"the batch system refused the last request for nodes, batch job {last.id}{said}"
+        text = (
+            f"waits for nodes: the batch system refused the last request, batch job {last.id}{said}"
+        )
         help = (
             f"see `balsam queue show {last.id}`, mend the request, and ask again with"
             " `balsam submit-launch`"

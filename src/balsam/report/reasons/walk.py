@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from balsam.model.batch_job import BatchState
 from balsam.report.reasons import asking, past, pilots
 from balsam.report.reasons.facts import Facts, Own, Subject, subject_of
@@ -25,10 +27,15 @@ def layers(subject: Subject, facts: Facts) -> list[Finding]:
     """Return what each layer has to do with a job, as far as that is of any matter."""
     found: list[Finding] = []
     for look in _FIRST:
-        found.append(look(subject, facts))
+        found.append(_in_one_line(look(subject, facts)))
         if found[-1].reason:
             return found
-    return found + [look(subject, facts) for look in _NODES]
+    return found + [_in_one_line(look(subject, facts)) for look in _NODES]
+
+
+def _in_one_line(finding: Finding) -> Finding:
+    """Return *finding* without the line breaks of what batch systems and programs said."""
+    return msgspec.structs.replace(finding, found=" ".join(finding.found.split()))
 
 
 def decisive(found: list[Finding], facts: Facts) -> Finding:
