@@ -82,6 +82,7 @@ class Service:
         self._asked_at = -1e9
         self._pause = settings.service.poll_seconds
         self._surplus: set[int] = set()
+        self._heard: list[str] = []  #: of the last look at the batch jobs
 
     # its life ---------------------------------------------------------------------------
 
@@ -210,8 +211,11 @@ class Service:
 
     def _follow(self) -> None:
         """Ask the batch system what became of the batch jobs."""
-        for line in watch.refresh(self._client, self._scheduler, self._run, self._settings):
-            self._tell(line)
+        news = watch.refresh(self._client, self._scheduler, self._run, self._settings)
+        for line in news:
+            if line not in self._heard:
+                self._tell(line)
+        self._heard = news
         now = time.monotonic()
         if now - self._queues_at >= QUEUES_SECONDS:
             self._queues = self._scheduler.queues(self._run)

@@ -15,6 +15,7 @@ import msgspec
 
 from balsam.client.interface import Client
 from balsam.config import Settings
+from balsam.errors import SchedulerError
 from balsam.model.batch_job import (
     ENDED_STATES,
     WAITING_STATES,
@@ -31,6 +32,8 @@ from balsam.service.submit import submitted
 SETTLE_SECONDS = 60.0
 #: That a request was seen is written down after so many seconds, when nothing else is.
 _SEEN_SECONDS = 60.0
+#: So many times longer a request may be missing while the history cannot be asked.
+_HISTORY_AWAY = 6
 
 
 def refresh(client: Client, scheduler: Scheduler, run: Run, settings: Settings) -> list[str]:
@@ -57,11 +60,15 @@ def _followed(
     ids = [each.scheduler_id for each in known]
     statuses = scheduler.status(run, ids)
     missing = [each for each in ids if each not in statuses]
-    if missing:
-        statuses = scheduler.history(run, missing) | statuses
-    pilots = launchers_of(client, known)
     now, patience = client.now(), settings.service.missing_minutes * 60
     news: list[str] = []
+    if missing:
+        try:
+            statuses = scheduler.history(run, missing) | statuses
+        except SchedulerError as error:  # the others can be followed all the same
+            patience *= _HISTORY_AWAY
+            news.append(f"what became of {', '.join(missing)} is not known: {error}")
+    pilots = launchers_of(client, known)
     again: list[str] = []
     for each in known:
         changes = judged(each, statuses.get(each.scheduler_id), pilots.get(each.id), now, patience)
