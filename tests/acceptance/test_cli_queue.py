@@ -81,9 +81,9 @@ def test_the_end_of_its_output_is_shown(here: Balsam) -> None:
     add_jobs(here, 2, "/bin/true")
     ok(here("submit-launch", "-n", 1, "-t", 5))
     wait_for(here, 1, "finished")
+    assert "Jobs that it ran last: 2 JOB_FINISHED\n" in ok(here("queue", "show", 1))
     for words in (("ls", "queues", "--verbose"), ("queue", "show", "1")):
         shown = ok(here(*words))
-        assert "Jobs that it ran last: 2 JOB_FINISHED\n" in shown
         assert "qlaunch1.out <==\nStarting Balsam launcher [" in shown
     shown = json.loads(ok(here("queue", "show", 1, "--json")))
     assert (shown["launchers"], shown["jobs_by_state"]) == ([1], {"JOB_FINISHED": 2})

@@ -18,6 +18,8 @@ from balsam.service import record
 
 #: Lines of its output that are shown with a batch job.
 LINES = 10
+#: Seconds between two looks at the record while following.
+RECORD = 1.0
 
 
 def launchers_of(client: Client, batch_job: BatchJob) -> list[LauncherInfo]:
@@ -26,19 +28,29 @@ def launchers_of(client: Client, batch_job: BatchJob) -> list[LauncherInfo]:
 
 
 def show(client: Client, batch_job: BatchJob) -> None:
-    """Print all fields of *batch_job*, its launchers, its jobs and the end of its output."""
-    fields = output.batch_job_record(batch_job)
-    for name in ("script", "output_file"):
-        if fields[name]:
-            fields[name] = str(client.path / fields[name])
-    output.print_fields(f"Batch job {batch_job.id}", fields)
+    """Print *batch_job*, its launchers, its jobs and the end of its output."""
+    _print_record(client.path, batch_job)
     for launcher in launchers_of(client, batch_job):
         print(f"Launcher {launcher.id}: {_launcher_words(launcher)}")
     counts = client.state_counts(Query().where(batch_job_id=batch_job.id))
     if counts:
         found = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
         print(f"Jobs that it ran last: {found}")
-    print_tail(client, batch_job)
+    _print_tail(client.path, batch_job)
+
+
+def print_fields(site: Path, batch_job: BatchJob) -> None:
+    """Print all fields of *batch_job*, and the end of its output."""
+    _print_record(site, batch_job)
+    _print_tail(site, batch_job)
+
+
+def _print_record(site: Path, batch_job: BatchJob) -> None:
+    fields = output.batch_job_record(batch_job)
+    for name in ("script", "output_file"):
+        if fields[name]:
+            fields[name] = str(site / fields[name])
+    output.print_fields(f"Batch job {batch_job.id}", fields)
 
 
 def _launcher_words(launcher: LauncherInfo) -> str:
@@ -49,11 +61,11 @@ def _launcher_words(launcher: LauncherInfo) -> str:
     return f"on {launcher.host}, {nodes}, since {since}{end}{why}"
 
 
-def print_tail(client: Client, batch_job: BatchJob) -> None:
+def _print_tail(site: Path, batch_job: BatchJob) -> None:
     """Print the last lines of what the script of *batch_job* wrote, if there are any."""
     if not batch_job.output_file:
         return
-    file = client.path / batch_job.output_file
+    file = site / batch_job.output_file
     if file.is_file() and file.stat().st_size:
         print(f"==> the end of {file} <==", flush=True)
         copy(Source(file), 0, LINES)
@@ -67,7 +79,9 @@ def print_all(client: Client, batch_job: BatchJob, tail: int | None) -> None:
     NotFound
         There is nothing yet.
     """
-    if not _Files(tail).print_new(client, batch_job):
+    files = _Files(tail)
+    files.look(client, batch_job)
+    if not files.print_new():
         said = f": {batch_job.message}" if batch_job.message else ""
         raise NotFound(
             f"batch job {batch_job.id} ({batch_job.state}{said}) has written nothing;"
@@ -81,19 +95,23 @@ def follow(client: Client, batch_job: BatchJob, tail: int | None) -> None:
 
     period = config.load(client.path).service.poll_seconds
     files = _Files(tail)
-    asked = time.monotonic()
+    heard = time.monotonic()
     while True:
+        if time.monotonic() - heard > period:
+            refresh(client)
+            heard = time.monotonic()
         # The state first: what is written before it is read then is all there is.
         batch_job = record.batch_job(client, batch_job.id or 0)
-        files.print_new(client, batch_job)
+        files.look(client, batch_job)
+        files.print_new()
         if not batch_job.is_live:
             said = f": {batch_job.message}" if batch_job.message else ""
             print(f"==> batch job {batch_job.id} has ended, {batch_job.state}{said} <==")
             return
-        if time.monotonic() - asked > period:
-            refresh(client)
-            asked = time.monotonic()
-        time.sleep(LOOK)
+        asked = time.monotonic()
+        while time.monotonic() - asked < RECORD:
+            time.sleep(LOOK)
+            files.print_new()
 
 
 class _Files:
@@ -101,17 +119,21 @@ class _Files:
 
     def __init__(self, tail: int | None) -> None:
         self._tail = tail
+        self._files: list[Path] = []
         self._done: dict[Path, int] = {}
         self._last: Path | None = None
 
-    def print_new(self, client: Client, batch_job: BatchJob) -> bool:
-        """Print what was written since the last time; tell whether there is anything at all."""
-        files = [client.path / batch_job.output_file] if batch_job.output_file else []
-        files += [
+    def look(self, client: Client, batch_job: BatchJob) -> None:
+        """See which files there are."""
+        self._files = [client.path / batch_job.output_file] if batch_job.output_file else []
+        self._files += [
             client.path / "log" / f"launcher_{each.id}.log"
             for each in launchers_of(client, batch_job)
         ]
-        for file in files:
+
+    def print_new(self) -> bool:
+        """Print what was written since the last time; tell whether there is anything at all."""
+        for file in self._files:
             begun = self._done.get(file, 0)
             if not file.is_file() or file.stat().st_size <= begun:
                 continue

@@ -9,8 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from balsam.cli import batch_output, columns, output
-from balsam.cli.batch_system import refresh
+from balsam.cli import columns, output
 from balsam.cli.context import open_site, warn
 from balsam.cli.selectors import add_selectors, condition, query, resolve, state_filter
 from balsam.client.interface import Client
@@ -315,6 +314,8 @@ def _others(args: argparse.Namespace, client: Client) -> None:
     if kind == "apps":
         found, shown = [output.app_record(app) for app in client.apps(asked)], APP_COLUMNS
     else:
+        from balsam.cli.batch_system import refresh
+
         refresh(client)
         batch_jobs = client.batch_jobs(asked)
         found, shown = [output.batch_job_record(b) for b in batch_jobs], BATCH_COLUMNS
@@ -325,8 +326,10 @@ def _others(args: argparse.Namespace, client: Client) -> None:
     elif not found:
         print(f"No {kind.replace('_', ' ')} found matching query")
     elif args.verbose and batch_jobs:
+        from balsam.cli.batch_output import print_fields
+
         for batch_job in batch_jobs[:limit]:
-            batch_output.show(client, batch_job)
+            print_fields(client.path, batch_job)
     elif args.verbose:
         for record in found:
             output.print_fields(f"App {record['id']}", record)
