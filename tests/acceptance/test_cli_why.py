@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.batch import add_jobs, ok, use_local, wait_for
 from tests.acceptance.conftest import Balsam
 
 LAYERS = [
@@ -123,3 +124,43 @@ def test_settings_that_cannot_be_read_are_named(site: Path, balsam: Balsam) -> N
     done = balsam("why", "--all")
     assert done.returncode == 2
     assert "balsam.toml" in done.stderr
+
+
+@pytest.fixture
+def here(balsam: Balsam, site: Path, balsam_home: Path) -> Balsam:
+    """The site, with this machine as its batch system, and a request that it is busy with."""
+    use_local(balsam_home, site)
+    add_jobs(balsam, 1, "/bin/sleep 300")
+    ok(balsam("submit-launch", "-n", 1, "-t", 10, "-q", "debug", "--wf-filter", "work"))
+    wait_for(balsam, 1, "running")
+    ok(balsam("job", "--name", "other", "--workflow", "rest", "--app", "app", "--yes"))
+    return balsam
+
+
+def reason(balsam: Balsam, number: int) -> str:
+    found: str = json.loads(ok(balsam("why", number, "--json")))["reason"]
+    return found
+
+
+def test_a_batch_job_that_waits_is_told_with_the_words_of_the_batch_system(here: Balsam) -> None:
+    assert reason(here, 2) == "other_workflow"
+    ok(here("submit-launch", "-n", 1, "-t", 10, "-q", "batch"))
+    told = ok(here("why", 2))
+    assert "2 other (PREPROCESSED) waits for batch job 2 (local 2, batch, 1 node), which" in told
+    ok(here("queue", "ls"))
+    assert "queued in the batch system: this machine is busy with request 1" in ok(here("why", 2))
+    groups = json.loads(ok(here("why", "--all", "--json")))
+    assert {group["reason"]: group["example"] for group in groups}["batch_job_queued"] == 2
+    ok(here("queue", "cancel", "--all", "--yes"))
+    for number in (1, 2):
+        wait_for(here, number, "cancelled")
+    assert reason(here, 2) == "no_launcher"
+
+
+def test_a_refused_request_is_told_with_the_words_of_the_batch_system(here: Balsam) -> None:
+    ok(here("queue", "cancel", "1", "--yes"))
+    wait_for(here, 1, "cancelled")
+    here("submit-launch", "-n", 1, "-t", 5, "-q", "closed", "--no-check")
+    assert reason(here, 2) == "submit_failed"
+    assert "batch job 2: " in ok(here("why", 2))
+    assert "queue 'closed' is closed" in ok(here("why", 2))
