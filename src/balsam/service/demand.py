@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 
 from balsam.model.batch_job import WAITING_STATES, BatchJob
 from balsam.model.demand import Waiting
-from balsam.model.resources import NodeResources
+from balsam.model.job import Job
+from balsam.model.resources import NodeResources, Request
 from balsam.model.run_time import RunTime
 from balsam.model.states import State
 from balsam.model.wire import LauncherInfo
@@ -18,23 +21,43 @@ from balsam.service.script import time_limit
 MOST_JOBS = 100_000
 #: A job whose retry comes within so many seconds is counted as one that comes soon.
 SOON_SECONDS = 600.0
+#: Minutes: no job is taken to need less.
+SHORTEST = 1e-3
+#: What `elapsed_of` needs of jobs. What they are bound to is no matter here.
+CLASS_FIELDS = (
+    *(name for name in Request.__struct_fields__ if name != "cpu_affinity"),
+    *("wall_time_minutes", "application", "launcher_id", "updated_at"),
+)
 
 Minutes = Callable[[Waiting], float]
+#: Minutes that jobs have run already, all together: by launcher, request, walltime and app.
+Elapsed = Mapping[tuple[int | None, Request, float, str], float]
 
 
-def minutes_of(run_times: Iterable[RunTime], assumed: float) -> Minutes:
+def minutes_of(run_times: Iterable[RunTime], assumed: float, whole: float) -> Minutes:
     """Return how long a job of a class is taken to need, in minutes.
 
-    What the job says counts, else what hardly any run before exceeded, else what runs took, else
-    what is *assumed*.
+    What the job says counts, else what launchers go by: what hardly any run before exceeded, or
+    what runs took on average when there never is as much time. What is only *assumed*, and the
+    rest of a job whose run was ended by a launcher's end, is no longer than there is time for.
+
+    Parameters
+    ----------
+    whole
+        The minutes that the longest request has for jobs.
     """
     learned = {(each.application, each.ranks): each for each in run_times}
+    most = whole if whole > 0 else inf
 
     def minutes(waiting: Waiting) -> float:
+        if waiting.wall_time_minutes:
+            return waiting.wall_time_minutes
         known = learned.get((waiting.application, waiting.num_nodes * waiting.ranks_per_node))
-        if waiting.wall_time_minutes or known is None:
-            return waiting.wall_time_minutes or assumed
-        return max((known.longest or known.expected) / 60, 1e-3)
+        if known is None:
+            return min(assumed, most)
+        longest = (known.longest or known.expected) / 60
+        found = longest if longest <= most else known.expected / 60
+        return max(min(found, most) if waiting.was_timed_out else found, SHORTEST)
 
     return minutes
 
@@ -60,6 +83,15 @@ def works_of(waiting: Iterable[Waiting], minutes: Minutes, owner: str, now: floa
     return found
 
 
+def elapsed_of(running: Iterable[Job], now: float) -> Elapsed:
+    """Return how long jobs have run already, by launcher and class."""
+    found: dict[tuple[int | None, Request, float, str], float] = defaultdict(float)
+    for job in running:
+        key = job.launcher_id, job.request, job.wall_time_minutes, job.application
+        found[key] += max(0.0, now - job.updated_at) / 60
+    return found
+
+
 def allocations_of(
     live: Iterable[BatchJob],
     pilots: Mapping[int | None, LauncherInfo],
@@ -67,6 +99,7 @@ def allocations_of(
     minutes: Minutes,
     nodes: Mapping[str, NodeResources],
     now: float,
+    elapsed: Elapsed,
 ) -> list[Allocation]:
     """Return the live batch jobs as supply; those that are to be cancelled are none.
 
@@ -76,6 +109,8 @@ def allocations_of(
         The launcher of each batch job that has one, by the batch job's id.
     nodes
         What the nodes of each queue are like.
+    elapsed
+        How long jobs have run already (`elapsed_of`).
     """
     found = []
     for each in live:
@@ -95,7 +130,7 @@ def allocations_of(
                 is_waiting=each.state in WAITING_STATES,
                 is_ours=each.service_id is not None,
                 node=node,
-                used=_used(pilot, waiting, minutes, node) if pilot else 0.0,
+                used=_used(pilot, waiting, minutes, node, elapsed) if pilot else 0.0,
                 takes=_filter(each),
             )
         )
@@ -117,15 +152,25 @@ def _node_of(batch_job: BatchJob, pilot: LauncherInfo | None) -> NodeResources:
 
 
 def _used(
-    pilot: LauncherInfo, waiting: Iterable[Waiting], minutes: Minutes, node: NodeResources
+    pilot: LauncherInfo,
+    waiting: Iterable[Waiting],
+    minutes: Minutes,
+    node: NodeResources,
+    elapsed: Elapsed,
 ) -> float:
-    """Return the node-minutes that the jobs which a launcher has will take."""
+    """Return the node-minutes that the jobs which a launcher has will still take."""
     used = 0.0
     for each in waiting:
-        if each.launcher_id == pilot.id:
-            work = Work(request=each.request, minutes=minutes(each), count=0, example=0)
-            fits = kind(node, work)
-            used += fits.cost * each.count if fits else 0.0
+        if each.launcher_id != pilot.id:
+            continue
+        work = Work(request=each.request, minutes=minutes(each), count=0, example=0)
+        fits = kind(node, work)
+        if fits:
+            rest = each.count * fits.minutes
+            if each.state is State.RUNNING:
+                key = pilot.id, each.request, each.wall_time_minutes, each.application
+                rest = max(0.0, rest - elapsed.get(key, 0.0))
+            used += fits.nodes / fits.at_once * rest
     return used
 
 

@@ -10,12 +10,22 @@ from balsam.client.interface import Client
 from balsam.config import QueuePolicy, Settings, user_name
 from balsam.errors import BudgetSpent, SchedulerRefused
 from balsam.model.batch_job import BatchJob
+from balsam.model.job import Job
 from balsam.model.query import Query, parse
 from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
+from balsam.model.states import State
 from balsam.schedulers.scheduler import Queue, Run, Scheduler, Window
 from balsam.service import record, submit
-from balsam.service.demand import MOST_JOBS, allocations_of, minutes_of, works_of
+from balsam.service.demand import (
+    CLASS_FIELDS,
+    MOST_JOBS,
+    allocations_of,
+    elapsed_of,
+    minutes_of,
+    works_of,
+)
+from balsam.service.offer import longest_work
 from balsam.service.plan import Plan, Site, Submission, plan
 from balsam.service.policy import failures, node_of, queue_states
 from balsam.service.submit import BatchRequest
@@ -61,18 +71,25 @@ def foresee(
     failed = failures(_last(client), {id_ for id_ in pilots if id_ is not None}, since)
     queues = queue_states(found, settings, failed, now)
     nodes = {queue.name: node_of(queue, settings, launchers, here) for queue in queues}
-    minutes = minutes_of(client.run_times(), settings.service.job_minutes)
+    minutes = minutes_of(client.run_times(), settings.service.job_minutes, longest_work(queues))
+    elapsed = elapsed_of(_running(client), now)
     budget, spent = settings.service.budget_node_hours, client.node_hours()
     site = Site(
         queues=queues,
         nodes=nodes,
-        allocations=allocations_of(live, pilots, waiting, minutes, nodes, now),
+        allocations=allocations_of(live, pilots, waiting, minutes, nodes, now, elapsed),
         windows=windows if settings.service.backfill else (),
         budget_left=budget - spent if budget else None,
         target_minutes=settings.service.target_minutes,
     )
     works = works_of(waiting, minutes, user_name(), now)
     return Forecast(plan=plan(works, site), queues=queues, spent=spent, budget=budget)
+
+
+def _running(client: Client) -> list[Job]:
+    """Return the jobs that run, with what `elapsed_of` needs of them."""
+    query = Query(filters=parse({"state": State.RUNNING}, "jobs"), limit=MOST_JOBS)
+    return client.jobs(query, CLASS_FIELDS)
 
 
 def _last(client: Client) -> list[BatchJob]:

@@ -9,7 +9,7 @@ the longest job on top.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import ceil, inf
+from math import ceil, floor, inf
 
 import msgspec
 
@@ -127,26 +127,51 @@ def absorb(
     num_nodes: int,
     minutes: float,
     used: float = 0.0,
+    rounding: float = 0.0,
 ) -> float:
     """Take from *works* what so many nodes do in *minutes*; return its node-minutes.
 
-    It is measured by area, as if nothing were ever idle: an allocation that turns out to be too
+    Class after class is put on the nodes that have most time left. What nodes are left with when
+    different jobs share them is taken for whole, and even: an allocation that turns out to be too
     small is followed by another, but one too many would have been for nothing.
 
     Parameters
     ----------
     used
-        Node-minutes that are given away already.
+        Node-minutes that are given away already, of all nodes alike.
+    rounding
+        Part of a job by which its node's time may be too short (when negative: too long), beside
+        what is known: between -1 and 1.
     """
-    area = num_nodes * minutes - used
+    free = [(num_nodes, minutes - used / num_nodes)]
     taken = 0.0
     for work in works:
         fits = kind(node, work)
         if fits is None or fits.minutes > minutes or not work.count:
             continue
-        most = fits.abreast(num_nodes) * int(minutes / fits.minutes) if fits.minutes else work.count
-        by_area = int((area - taken) / fits.cost + 1e-9) if fits.cost else work.count
-        number = max(0, min(work.count, most, by_area))
+        number, free = _placed(fits, work.count, free, rounding)
         work.count -= number
         taken += number * fits.cost
     return taken
+
+
+#: Numbers of nodes, and the minutes that each of them has left.
+Free = list[tuple[int, float]]
+
+
+def _placed(fits: Kind, count: int, free: Free, rounding: float) -> tuple[int, Free]:
+    """Return how many of so many jobs there is time for, and what then is free."""
+    after: Free = []
+    placed = 0
+    for nodes, left in sorted(free, key=lambda each: -each[1]):
+        rounds = floor(left / fits.minutes + rounding + 1e-9)
+        number = min(count - placed, fits.abreast(nodes) * rounds)
+        if number <= 0:
+            after.append((nodes, left))
+            continue
+        placed += number
+        full = ceil(number / (rounds * fits.at_once)) * fits.nodes
+        after.append((full, left - number * fits.cost / full))
+        if full < nodes:
+            after.append((nodes - full, left))
+    return placed, after

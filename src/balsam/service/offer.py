@@ -5,8 +5,8 @@ Pure arithmetic on what waits (`estimate.py`), within what the queue and the sit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil, floor
+from collections.abc import Iterable, Sequence
+from math import ceil, floor, inf
 
 import msgspec
 
@@ -47,6 +47,12 @@ def request_minutes(work: float) -> int:
     while minutes - overhead(minutes) < work:
         minutes += 1
     return minutes
+
+
+def longest_work(queues: Iterable[QueueState]) -> float:
+    """Return the minutes of the longest job for which a request to one of *queues* has time."""
+    longest = [floor(most_minutes(queue)) for queue in queues]
+    return max((minutes - overhead(minutes) for minutes in longest), default=0.0)
 
 
 def obstacle(work: Work, queue: QueueState, node: NodeResources) -> str:
@@ -167,7 +173,9 @@ class Bidder:
         """Return the request that does most of *offer*'s work on nodes that are free now."""
         smaller = []
         for window in self._windows:
-            longest = floor(min(self._longest, window.minutes or self._longest))
+            longest = floor(
+                min(self._longest, window.minutes if window.minutes is not None else inf)
+            )
             if window.num_nodes >= self._queue.min_nodes and longest >= self._queue.min_minutes:
                 smaller.append(self._shaped(min(offer.num_nodes, window.num_nodes), longest))
         best = max(smaller, key=lambda each: each.does, default=None)

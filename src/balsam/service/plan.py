@@ -27,6 +27,8 @@ from balsam.service.estimate import Work, absorb
 from balsam.service.offer import START_MINUTES, Bidder, Offer, obstacle, overhead
 
 _NO_LIMIT = 1_000_000
+#: Of a job: so much the time that allocations which run have left may be judged wrongly.
+_DOUBT = 1.0
 
 
 class Allocation(msgspec.Struct, kw_only=True):
@@ -84,9 +86,8 @@ def plan(works: Sequence[Work], site: Site) -> Plan:
     result = Plan()
     works = sorted(works, key=_order)
     waiting = _jobs(works)
-    for allocation in sorted(site.allocations, key=lambda a: (a.is_waiting, a.batch_job)):
-        if not _give(works, allocation) and allocation.is_waiting and allocation.is_ours:
-            result.surplus.append(allocation.batch_job)
+    less = _idle([msgspec.structs.replace(work) for work in works], site, rounding=-_DOUBT)
+    result.surplus = sorted(less & _idle(works, site, rounding=_DOUBT))
     result.covered = waiting - _jobs(works)
     for work in works:
         if work.count and (reason := impossible(work, site)):
@@ -106,11 +107,21 @@ def _jobs(works: Sequence[Work]) -> int:
     return sum(work.count for work in works if not work.is_soon)
 
 
-def _give(works: Sequence[Work], allocation: Allocation) -> float:
-    """Give to an allocation what it can do; return its node-minutes."""
-    mine = [work for work in works if allocation.takes(work)]
-    minutes = allocation.minutes - START_MINUTES * allocation.is_waiting
-    return absorb(mine, allocation.node, allocation.num_nodes, minutes, allocation.used)
+def _idle(works: Sequence[Work], site: Site, rounding: float) -> set[int]:
+    """Give to each allocation what it can do; return our requests that are left without work.
+
+    Of allocations that run it is never known exactly what they will still do. They are taken to
+    do a little more than it seems when it is seen whether more must be asked for, and a little
+    less when whether something can be taken back: else requests would come and go.
+    """
+    found = set()
+    for each in sorted(site.allocations, key=lambda each: (each.is_waiting, each.batch_job)):
+        mine = [work for work in works if each.takes(work)]
+        if not each.is_waiting:
+            absorb(mine, each.node, each.num_nodes, each.minutes, each.used, rounding)
+        elif not absorb(mine, each.node, each.num_nodes, each.minutes - START_MINUTES, each.used):
+            found |= {each.batch_job} if each.is_ours else set()
+    return found
 
 
 def impossible(work: Work, site: Site) -> str:
