@@ -97,7 +97,8 @@ def follow(client: Client, batch_job: BatchJob, tail: int | None) -> None:
     files = _Files(tail)
     heard = time.monotonic()
     while True:
-        if time.monotonic() - heard > period:
+        # What its launcher says outranks the batch system, but its end is the latter's to tell.
+        if time.monotonic() - heard > (RECORD if files.are_complete else period):
             refresh(client)
             heard = time.monotonic()
         # The state first: what is written before it is read then is all there is.
@@ -122,14 +123,14 @@ class _Files:
         self._files: list[Path] = []
         self._done: dict[Path, int] = {}
         self._last: Path | None = None
+        self.are_complete = False  #: all launchers have ended
 
     def look(self, client: Client, batch_job: BatchJob) -> None:
         """See which files there are."""
         self._files = [client.path / batch_job.output_file] if batch_job.output_file else []
-        self._files += [
-            client.path / "log" / f"launcher_{each.id}.log"
-            for each in launchers_of(client, batch_job)
-        ]
+        launchers = launchers_of(client, batch_job)
+        self._files += [client.path / "log" / f"launcher_{each.id}.log" for each in launchers]
+        self.are_complete = bool(launchers) and all(each.ended_at for each in launchers)
 
     def print_new(self) -> bool:
         """Print what was written since the last time; tell whether there is anything at all."""

@@ -47,7 +47,7 @@ def problem(batch_job: BatchJob, queue: Queue) -> str:
     """Return which limit of *queue* speaks against *batch_job*; '' when none does."""
     nodes, minutes = batch_job.num_nodes, batch_job.wall_time_minutes
     limits = (
-        (nodes, queue.min_nodes, queue.max_nodes or queue.nodes or None, "nodes"),
+        (nodes, queue.min_nodes, queue.max_nodes, "nodes"),
         (minutes, queue.min_minutes, queue.max_minutes, "minutes"),
     )
     for asked, least, most, unit in limits:
@@ -59,13 +59,19 @@ def problem(batch_job: BatchJob, queue: Queue) -> str:
     return ""
 
 
-def closed(queues: Iterable[Queue]) -> list[str]:
-    """Return a warning for each of *queues* that is closed."""
-    return [
-        f"queue {each.name!r} is not open{f': {each.comment}' if each.comment else ''}"
-        for each in queues
-        if not each.is_open
-    ]
+def doubts(batch_job: BatchJob, queues: Iterable[Queue]) -> list[str]:
+    """Return a warning for each of *queues* that could not start *batch_job* now."""
+    found = []
+    for each in queues:
+        if not each.is_open:
+            why = f": {each.comment}" if each.comment else ""
+            found.append(f"queue {each.name!r} is not open{why}")
+        elif 0 < each.nodes < batch_job.num_nodes:
+            found.append(
+                f"queue {each.name!r} has {each.nodes} nodes that are up, and"
+                f" {batch_job.num_nodes} are asked for: it waits for more"
+            )
+    return found
 
 
 def usable(batch_job: BatchJob, waiting: Iterable[Waiting], minutes: float) -> str:

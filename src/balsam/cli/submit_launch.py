@@ -168,7 +168,7 @@ def _check(client: Client, system: BatchSystem, new: BatchJob) -> None:
         queues = []
     chosen = preflight.queues_of(new, queues)
     preflight.check_limits(new, chosen)
-    for line in preflight.closed(chosen):
+    for line in preflight.doubts(new, chosen):
         warn(line)
     minutes = script.time_limit(new.wall_time_minutes) - _last_minutes(system)
     if hindrance := _hindrance(client, new, minutes):
