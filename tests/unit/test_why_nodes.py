@@ -156,6 +156,22 @@ def test_the_expected_start_is_told() -> None:
     assert answer.waits_for.endswith("expected to start 1970-01-12 15:46:40 UTC, in 2 h 00 min")
 
 
+def test_what_the_batch_system_said_long_ago_is_told_as_that() -> None:
+    fresh = why(job(), facts(batch_jobs=[batch_job(seen_at=NOW - 60)]))
+    assert "last asked" not in fresh.waits_for
+    old = why(job(), facts(batch_jobs=[batch_job(seen_at=NOW - 7200)]))
+    assert old.reason == "batch_job_queued"
+    assert old.waits_for.endswith("so it was 2 h 00 min ago, when the batch system was last asked")
+    assert "`balsam queue ls`" in old.help
+
+
+def test_a_batch_job_whose_time_has_passed_is_none() -> None:
+    running = batch_job(state=BatchState.RUNNING, started_at=NOW - 3599)
+    assert why(job(), facts(batch_jobs=[running])).reason == "too_little_time"
+    running.started_at = NOW - 3601
+    assert why(job(), facts(batch_jobs=[running])).reason == "no_launcher"
+
+
 def test_a_request_that_nobody_submits_needs_the_service() -> None:
     waiting = batch_job(state=BatchState.PENDING_SUBMISSION)
     assert why(job(), facts(batch_jobs=[waiting])).help == "`balsam service start`"

@@ -75,7 +75,7 @@ def _record(answer: Answer) -> dict[str, Any]:
 
 def _print(answer: Answer, *, verbose: bool) -> None:
     print(f"{answer.id} {answer.name} ({answer.state}) {answer.waits_for}.")
-    if answer.help and not answer.help.startswith("nothing"):
+    if answer.help:
         print(f"    help: {answer.help}")
     if verbose:
         for each in answer.layers:
@@ -91,7 +91,7 @@ def _print_groups(groups: list[Group], *, as_json: bool) -> None:
     for group in groups:
         jobs = "1 job" if group.count == 1 else f"{group.count} jobs"
         print(f"{jobs}: {group.reason}. Such as job {group.example}, which {group.waits_for}.")
-        if group.help and not group.help.startswith("nothing"):
+        if group.help:
             print(f"    help: {group.help}")
 
 

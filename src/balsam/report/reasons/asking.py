@@ -162,7 +162,9 @@ def _queues(subject: Subject, facts: Facts) -> Finding | None:
         return _found(text, Reason.QUEUE_CLOSED, _QUEUES)
     named = listed([f"{each.name} ({each.max_queued})" for each in full])
     text = f"waits for room in a queue: as many requests as allowed are there already: {named}"
-    return _found(text, Reason.MAX_QUEUED, "nothing, or allow more: max_queued of [queues.NAME]")
+    return _found(
+        text, Reason.MAX_QUEUED, "nothing is needed; or allow more: max_queued of [queues.NAME]"
+    )
 
 
 def _is_full(queue: QueueState, facts: Facts) -> bool:
@@ -189,5 +191,5 @@ def _waits(subject: Subject, info: ServiceInfo, facts: Facts) -> Finding:
         return _found(text, Reason.SERVICE_WAITS, _STATUS)
     looked = ago(info.status.updated_at or info.started_at, facts.now)
     text = f"waits for the service to ask for nodes; it looked {looked}"
-    help = "nothing, it does so soon; `balsam service plan` says what it would ask for, and why"
+    help = "nothing is needed; `balsam service plan` says what it would ask for, and why"
     return _found(text, Reason.SERVICE_SOON, help)

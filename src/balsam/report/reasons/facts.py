@@ -90,7 +90,8 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
     def coming(self) -> list[BatchJob]:
         """The batch jobs that have not ended, and whose launcher has not started yet."""
         started = {one.batch_job_id for one in self.launchers}
-        return [one for one in self.batch_jobs if one.id not in started and not one.cancel_reason]
+        coming = [one for one in self.batch_jobs if one.id not in started]
+        return [one for one in coming if not one.cancel_reason and not self.is_over(one)]
 
     @cached_property
     def scopes(self) -> list[Scope]:
@@ -103,6 +104,11 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
         """Whether the service lives."""
         service = self.service
         return service is not None and service.ended_at is None and service.expires_at >= self.now
+
+    def is_over(self, batch_job: BatchJob) -> bool:
+        """Tell whether the time of a batch job has passed, though nobody has seen its end."""
+        started, seconds = batch_job.started_at, 60 * batch_job.wall_time_minutes
+        return started is not None and seconds > 0 and started + seconds < self.now
 
     def is_lost(self, launcher: LauncherInfo) -> bool:
         """Tell whether it has not ended, but has not been heard of for too long."""

@@ -88,12 +88,13 @@ def of_batch_job(batch_job: BatchJob, facts: Facts) -> Offer:
     """Return what a batch job will have."""
     minutes = batch_job.wall_time_minutes or None
     usable = None if minutes is None else time_limit(minutes) - facts.reserve_seconds / 60
+    started = facts.now if batch_job.started_at is None else batch_job.started_at
     queue = next((one for one in queues(facts) if one.name == batch_job.queue), None)
     return Offer(
         name=f"batch job {batch_job.id}",
         num_nodes=batch_job.num_nodes,
         node=None if queue is None else of_queue(queue, facts).node,
-        minutes=usable,
+        minutes=None if usable is None else usable - (facts.now - started) / 60,
         whole_minutes=usable,
         scope=scope_of(batch_job),
         owner=batch_job.owner,
@@ -162,10 +163,9 @@ def misfit(subject: Subject, offer: Offer, facts: Facts) -> Misfit | None:
         return Misfit(Reason.NODE_TOO_SMALL, shortage)
     minutes = minutes_needed(job, offer, facts)
     if offer.minutes is not None and minutes > offer.minutes:
-        left = minutes_text(max(0.0, offer.minutes))
-        return Misfit(
-            Reason.TOO_LITTLE_TIME, f"needs {minutes_text(minutes)}, {offer.name} has {left} for it"
-        )
+        needs = f"needs {minutes_text(minutes)}" if minutes else "needs some time"
+        left = minutes_text(offer.minutes) if offer.minutes > 0 else "none"
+        return Misfit(Reason.TOO_LITTLE_TIME, f"{needs}, {offer.name} has {left} for it")
     return None
 
 

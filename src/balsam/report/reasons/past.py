@@ -85,7 +85,7 @@ def lease(subject: Subject, facts: Facts) -> Finding:
         f" runs {many(held.running, 'job')} now"
     )
     return Finding(
-        layer="lease", found=text, reason=Reason.IN_STOCK, help="nothing: its turn comes"
+        layer="lease", found=text, reason=Reason.IN_STOCK, help="nothing is needed: its turn comes"
     )
 
 
@@ -96,7 +96,7 @@ def _lost(number: int, launcher: LauncherInfo | None, facts: Facts) -> Finding:
         since = f"whose sign of life was due {ago(launcher.expires_at, facts.now)}"
     text = f"waits for somebody to take it over from launcher {number}{where}, {since}"
     if facts.live or facts.has_service:
-        help = "nothing: a launcher or the service that lives takes it over soon"
+        help = "nothing is needed: a launcher or the service that lives takes it over soon"
     else:
         help = "start a launcher, which takes it over: `balsam launcher --consume-all`"
     return Finding(layer="lease", found=text, reason=Reason.LAUNCHER_LOST, help=help)
@@ -110,7 +110,7 @@ def _running(subject: Subject, launcher: LauncherInfo, facts: Facts) -> Finding:
             layer="lease",
             found="runs",
             reason=Reason.RUNNING,
-            help="nothing",
+            help="nothing is needed",
         )
     node = own.attempt.node if own.attempt else ""
     text = f"runs on {node or launcher.host} since {moment(started)} UTC"
@@ -135,7 +135,10 @@ def delay(subject: Subject, facts: Facts) -> Finding:
     which = "" if subject.own else "the first of them "
     text = f"waits for the time of its retry: {which}{until(time, facts.now)}"
     return Finding(
-        layer="retry", found=text, reason=Reason.RETRY_WAIT, help="nothing: its time comes"
+        layer="retry",
+        found=text,
+        reason=Reason.RETRY_WAIT,
+        help="nothing is needed: its time comes",
     )
 
 

@@ -14,6 +14,8 @@ from balsam.report.reasons.words import ago, many, until
 
 #: Seconds within which a launcher that has room takes a job.
 _MOMENT = 15.0
+#: Seconds for which what the batch system said is taken to be so still.
+_FRESH = 300.0
 #: From the one that is nearest to its start.
 _ORDER = (
     BatchState.RUNNING,
@@ -70,7 +72,7 @@ def _busy(subject: Subject, takers: list[LauncherInfo], facts: Facts) -> Finding
         f"waits for a free place in {_where(takers)}, with {many(running, 'job')} running{before}"
     )
     help = (
-        "nothing: its turn comes; sooner with a higher priority, `balsam modify"
+        "nothing is needed: its turn comes; sooner with a higher priority, `balsam modify"
         f" {subject.ref} priority 10`, or with more nodes, `balsam submit-launch`"
     )
     return Finding(layer="launchers", found=text, reason=Reason.BUSY, help=help)
@@ -100,12 +102,14 @@ def _idle(subject: Subject, free: list[LauncherInfo], facts: Facts) -> Finding:
     where = _where(free)
     if subject.own is None:
         text = f"waits for {where}, which has room and may take it at any moment"
-        help = "nothing; if it lasts, `balsam why JOB` says more"
+        help = "nothing is needed; if it lasts, `balsam why JOB` says more"
         return Finding(layer="launchers", found=text, reason=Reason.STARTING, help=help)
     waited = facts.now - subject.own.job.updated_at
     if min(waited, *(facts.now - one.started_at for one in free)) < _MOMENT:
         text = f"waits for {where}, which can take it at any moment"
-        return Finding(layer="launchers", found=text, reason=Reason.STARTING, help="nothing")
+        return Finding(
+            layer="launchers", found=text, reason=Reason.STARTING, help="nothing is needed"
+        )
     text = (
         f"waits for {where}, which could hold it and has room, but does not take it: perhaps too"
         " little time is left there, not all of the nodes are there, or they are held for another"
@@ -158,9 +162,11 @@ def _of_batch_job(one: BatchJob, others: int, facts: Facts) -> Finding:
     reason, where, help = _standing(one, facts)
     said = f": {one.message}" if one.message else ""
     start = f", expected to start {until(one.starts_at, facts.now)}" if one.starts_at else ""
-    return Finding(
-        layer="batch_jobs", found=f"{what}, {where}{said}{start}", reason=reason, help=help
-    )
+    text = f"{what}, {where}{said}{start}"
+    if one.seen_at is not None and facts.now - one.seen_at > _FRESH:
+        text += f"; so it was {ago(one.seen_at, facts.now)}, when the batch system was last asked"
+        help = f"ask it again: `balsam queue ls`; {help}"
+    return Finding(layer="batch_jobs", found=text, reason=reason, help=help)
 
 
 def _standing(one: BatchJob, facts: Facts) -> tuple[Reason, str, str]:
@@ -176,7 +182,7 @@ def _standing(one: BatchJob, facts: Facts) -> tuple[Reason, str, str]:
                 logs,
             )
         case BatchState.QUEUED:
-            help = f"nothing: the batch system decides; see {show}"
+            help = f"nothing is needed: the batch system decides; see {show}"
             return Reason.BATCH_JOB_QUEUED, "which is queued in the batch system", help
         case BatchState.HELD:
             help = f"let it go by the batch system's own command; see {show}"
@@ -184,7 +190,9 @@ def _standing(one: BatchJob, facts: Facts) -> tuple[Reason, str, str]:
         case BatchState.PENDING_SUBMISSION:
             where = "of which the batch system does not know yet"
             help = (
-                "nothing: it is submitted soon" if facts.has_service else "`balsam service start`"
+                "nothing is needed: it is submitted soon"
+                if facts.has_service
+                else "`balsam service start`"
             )
             return Reason.BATCH_JOB_NOT_SUBMITTED, where, help
         case _:
