@@ -20,7 +20,7 @@ from balsam.config import Settings
 from balsam.errors import InvalidInput, SchedulerAway, SchedulerError, SchedulerRefused
 from balsam.model.batch_job import WAITING_STATES, BatchJob, BatchState
 from balsam.schedulers.scheduler import Run, Scheduler, Submission
-from balsam.service import record, script, template
+from balsam.service import database, record, script, template
 
 JOB_MODES = ("auto", "serial", "mpi")
 #: Largest requests that are no typing errors.
@@ -55,6 +55,8 @@ def prepare(
     ------
     InvalidInput
         It asks for what there cannot be.
+    SiteError
+        Launchers on other hosts could not use the site's database.
     """
     if not 1 <= request.num_nodes <= _MOST_NODES:
         raise InvalidInput(f"{request.num_nodes} nodes; give 1 to {_MOST_NODES}")
@@ -64,6 +66,7 @@ def prepare(
         )
     if request.job_mode not in JOB_MODES:
         raise InvalidInput(f"job mode {request.job_mode!r}; give one of {', '.join(JOB_MODES)}")
+    database.check(client.path, settings, scheduler.name)
     asked = settings.scheduler
     flags = " ".join(filter(None, (asked.flags, request.scheduler_flags)))
     return BatchJob(
