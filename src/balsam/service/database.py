@@ -16,7 +16,7 @@ from balsam.errors import SiteError
 #: File systems of several hosts, as /proc/self/mountinfo names them.
 _SHARED = re.compile(
     r"nfs\d?|lustre|gpfs|mmfs|beegfs|fhgfs|ceph|fuse\.ceph\S*|panfs|pvfs2|orangefs|afs|cifs|smb\d?"
-    r"|glusterfs|fuse\.glusterfs|fuse\.sshfs|dvs|wekafs|gfs2|ocfs2|9p|vast\S*|daos|fuse\.daos"
+    r"|glusterfs|fuse\.glusterfs|fuse\.sshfs|dvs|wekafs|gfs2|ocfs2|vast\S*|daos|fuse\.daos"
 )
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -58,7 +58,7 @@ def check(site: Path, settings: Settings, scheduler: str, mounts: Path = MOUNTS)
         return  # nobody can tell
     if _SHARED.fullmatch(kind):
         raise SiteError(
-            f"the site's database is an SQLite file on {kind}: launchers on other hosts would damage"
-            " it. Move it to PostgreSQL with `balsam db copy --to postgres`, and let its server"
+            f"the site's database is an SQLite file on {kind}: launchers on other hosts would"
+            " damage it. Move it to PostgreSQL with `balsam db copy --to postgres`, and let its server"
             " listen for them with the setting database.listen"
         )
