@@ -28,6 +28,7 @@ from balsam.report import histories
 from balsam.report.histories import CLASS_FIELDS, FIELDS
 from balsam.report.reasons.facts import Facts, Held, Scope, Subject, class_of
 from balsam.report.reasons.findings import Answer, Group, Groups
+from balsam.report.reasons.kinds import merged
 from balsam.report.reasons.walk import answer_of, decisive, layers
 
 #: Seconds, beside the time of grace, that a launcher keeps of its time for its end.
@@ -63,7 +64,7 @@ def explain_all(client: Client) -> list[Group]:
     classes = client.waiting()
     facts = fetch_facts(client, classes)
     groups = Groups()
-    for subject in _subjects(client, classes, facts):
+    for subject in merged(_subjects(client, classes, facts), facts):
         why = decisive(layers(subject, facts), facts)
         groups.add(why, subject.waiting.count, subject.waiting.example)
     return groups.largest_first()
