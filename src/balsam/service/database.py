@@ -59,6 +59,6 @@ def check(site: Path, settings: Settings, scheduler: str, mounts: Path = MOUNTS)
     if _SHARED.fullmatch(kind):
         raise SiteError(
             f"the site's database is an SQLite file on {kind}: launchers on other hosts would"
-            " damage it. Move it to PostgreSQL with `balsam db copy --to postgres`, and let its server"
-            " listen for them with the setting database.listen"
+            " damage it. Move it to PostgreSQL with `balsam db copy --to postgres`, and let its"
+            " server listen for them with the setting database.listen"
         )
