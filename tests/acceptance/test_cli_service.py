@@ -115,9 +115,15 @@ def test_stopping_with_its_batch_jobs(here: Balsam) -> None:
             break
     assert "no answer" in refused(here("service", "stop", "--cancel-batch-jobs"))
     assert status(here)["running"]
+    done = here("queue", "cancel", "--all", stdin="y\n")
+    assert ok(done) == "Cancelled 1 batch job.\n"
+    assert "the service runs, and asks for nodes again as long as jobs wait" in done.stderr
+    for _ in range(200):
+        if any(each["id"] == 2 for each in batch_jobs(here)):
+            break
     said = ok(here("service", "stop", "--cancel-batch-jobs", "--yes"))
     assert said.endswith("\nCancelled 1 batch job.\n")
-    assert "with the service" in batch_jobs(here)[0]["cancel_reason"]
+    assert "with the service" in batch_jobs(here)[1]["cancel_reason"]
 
 
 def test_one_that_was_killed(here: Balsam) -> None:

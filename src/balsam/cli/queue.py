@@ -7,8 +7,9 @@ from typing import Any
 
 from balsam.cli import batch_output, output
 from balsam.cli.batch_system import batch_jobs_of, batch_system, refresh
-from balsam.cli.context import confirm, open_site, warn
+from balsam.cli.context import confirm, open_site, tell, warn
 from balsam.cli.logs import count
+from balsam.cli.service_status import is_running
 from balsam.cli.submit_launch import add_arguments as add_submit_arguments
 from balsam.cli.submit_launch import run as run_submit
 from balsam.client.interface import Client
@@ -207,6 +208,12 @@ def run_cancel(args: argparse.Namespace) -> int:
             )
         reason = f"cancelled by {user_name()}"
         submit.cancel(client, system.scheduler, system.run, live, reason)
+        service = client.service()
+        if service is not None and is_running(service, client.now()) and service.status.elastic:
+            tell(
+                "the service runs, and asks for nodes again as long as jobs wait;"
+                " `balsam service stop` stops it"
+            )
     print(f"Cancelled {_batch_jobs(len(live))}.")
     return 0
 
