@@ -116,7 +116,8 @@ def test_a_launcher_that_is_cancelled_leaves_nothing(
     try:
         wait_until(lambda: not is_running(process.pid), seconds=5)
     finally:
-        process.kill()
+        if process.is_running():
+            process.kill()
     assert campaign.states() in ({"RUNNING": 1}, {"RESTART_READY": 1})
 
 
