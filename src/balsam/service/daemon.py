@@ -81,6 +81,7 @@ class Service:
         self._queues_at = -1e9
         self._asked_at = -1e9
         self._pause = settings.service.poll_seconds
+        self._is_away = False  #: the batch system did not answer
         self._surplus: set[int] = set()
         self._heard: list[str] = []  #: of the last look at the batch jobs
 
@@ -173,15 +174,16 @@ class Service:
             self._recover()
             if self._is_time_to_ask():
                 self._follow()
-            if self._settings.service.elastic and not self._status.trouble:
+            if self._is_away:
+                return
+            if self._settings.service.elastic:
                 self._plan()
+            self._status.trouble = ""
         except SchedulerError as error:
+            self._is_away = True
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             self._asked_at = time.monotonic()
-            trouble = f"the batch system: {error}"
-            if self._status.trouble != trouble:
-                self._tell(f"{trouble}; trying again")
-            self._status.trouble = trouble
+            self._say_trouble(f"the batch system: {error}")
         except StoreError as error:
             if not error.retryable:
                 raise
@@ -189,9 +191,13 @@ class Service:
         except ServiceRuns:
             raise
         except BalsamError as error:  # a template or a setting that cannot be used
-            self._status.trouble = str(error)
-            self._tell(str(error))
+            self._say_trouble(str(error))
         self._renew_at_last()
+
+    def _say_trouble(self, trouble: str) -> None:
+        if self._status.trouble != trouble:
+            self._tell(f"{trouble}; trying again")
+        self._status.trouble = trouble
 
     def _renew_at_last(self) -> None:
         """Write down what is known now."""
@@ -223,9 +229,10 @@ class Service:
         self._asked_at = now
         self._pause = self._settings.service.poll_seconds
         self._status.scheduler_seen_at = self._client.now()
-        if self._status.trouble:
+        if self._is_away:
             self._tell("the batch system answers again")
-        self._status.trouble = ""
+            self._status.trouble = ""
+        self._is_away = False
 
     def _plan(self) -> None:
         """Ask for nodes as the work needs, and take back what nothing needs."""
