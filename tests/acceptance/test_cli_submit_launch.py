@@ -71,7 +71,8 @@ def test_a_dry_run_touches_nothing(here: Balsam, site: Path) -> None:
     assert command.endswith("--minutes=30 --queue= --x=1")
     assert "--time-limit-minutes 28 --batch-job 0 --tag 'a=b c'" in text
     assert "no job waits that its launcher would run" in done.stderr
-    made = json.loads(ok(here("submit-launch", *words, "--json")))
+    short = [word if word != "--sched-flags" else "--sched" for word in words]
+    made = json.loads(ok(here("submit-launch", *short, "--json")))
     assert made["command"].endswith(" --x=1")
     assert made["script_text"].startswith("#!/bin/bash\n")
     assert (batch_jobs(here), sorted(site.rglob("*"))) == ([], before)

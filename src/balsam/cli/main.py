@@ -110,7 +110,8 @@ def joined(words: Sequence[str]) -> list[str]:
             continue
         in_args = word == "--args"
         is_order = option == "--order" and word[:1] == "-" and word[:2] != "--"
-        if is_order or option == "--sched-flags":
+        is_flags = option[:4] == "--sc" and "--sched-flags".startswith(option)
+        if is_order or is_flags:
             result[-1] = f"{option}={word}"
         else:
             result.append(word)
