@@ -20,6 +20,7 @@ from balsam.model.service import QueueState, ServiceInfo, ServiceStatus, Unmet
 from tests.acceptance.batch import add_jobs, batch_jobs, ok, refused, use_local
 from tests.acceptance.conftest import BIN, Balsam
 
+ROOT = Path(__file__).parents[2]
 #: Seconds between looks that make tests short.
 FAST = "[service]\npoll_seconds = 0.5\nidle_minutes = 0.02\n"
 
@@ -205,6 +206,37 @@ def test_one_that_gives_no_sign_of_life(here: Balsam, site: Path) -> None:
         "No service runs: the last (process 7 on login2, of me) gave no sign of life" in done.stdout
     )
     assert ok(here("service", "stop")) == "No service runs.\n"
+
+
+# JSON -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (
+            ("service", "status"),
+            "running id host pid pid_started owner started_at expires_at ended_at stop_requested"
+            " message scheduler elastic updated_at scheduler_seen_at trouble queues unmet waits"
+            " budget_node_hours spent_node_hours left_node_hours news batch_jobs log",
+        ),
+        (
+            ("service", "plan"),
+            "scheduler elastic submissions surplus unmet waits covered queues budget_node_hours"
+            " spent_node_hours asked_node_hours",
+        ),
+        (
+            ("queue", "limits"),
+            "name is_default is_open comment min_nodes max_nodes min_minutes max_minutes max_queued"
+            " nodes cores_per_node gpus_per_node memory_mib policy windows",
+        ),
+    ],
+)
+def test_json_has_the_keys_of_its_page(here: Balsam, words: tuple[str, ...], keys: str) -> None:
+    found = json.loads(here(*words, "--json").stdout)
+    record = found[0] if isinstance(found, list) else found
+    assert set(keys.split()) <= set(record)
+    assert f"`{keys}`" in (ROOT / "docs" / "guide" / "json.md").read_text()
 
 
 # plan -------------------------------------------------------------------------------
