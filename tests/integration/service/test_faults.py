@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from balsam.model.batch_job import BatchState
 from balsam.service import template
 from tests.contract.schedulers import world
 from tests.contract.schedulers.fake_system import FakeSystem
