@@ -22,11 +22,16 @@ PATIENCE = 30.0
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
 
 
+def absent(programs: Iterable[str]) -> list[str]:
+    """Return those of these programs that this machine has not."""
+    return [name for name in programs if not shutil.which(name, path=PATH)]
+
+
 def require(programs: Iterable[str], packages: str) -> None:
     """Without these programs or hosts, fail in continuous integration, and skip elsewhere."""
     hosts.require()
-    if absent := [name for name in programs if not shutil.which(name, path=PATH)]:
-        reason = f"{', '.join(absent)} is missing (Debian: apt-get install {packages})"
+    if missing := absent(programs):
+        reason = f"{', '.join(missing)} is missing (Debian: apt-get install {packages})"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -44,6 +49,7 @@ class Daemons:
         # Not in the folder of a test: sockets need a short path.
         self.path = Path(tempfile.mkdtemp(prefix=name))
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._said = ""
         # They outlive the test that started them, which looks for processes with its home.
         self._environ = {k: v for k, v in os.environ.items() if k != "BALSAM_HOME"}
 
@@ -76,18 +82,18 @@ class Daemons:
         self._running[name].wait(PATIENCE)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Wait until they are as they should; fail with what they wrote if they end or never are."""
+        """Wait until they are as they should; fail with what they wrote if that never is so."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             ended = [name for name, daemon in self._running.items() if daemon.poll() is not None]
             if ended or time.monotonic() > deadline:
                 logs = [f"{log.name}:\n{log.read_text()}" for log in self.path.glob("*.log")]
-                pytest.fail("\n".join([f"ended: {ended}", *logs]))
+                pytest.fail("\n".join([f"ended: {ended}; said last: {self._said}", *logs]))
             time.sleep(0.02)
 
     def commands(self, names: Iterable[str]) -> str:
         """Return a PATH where these commands run on the first host."""
-        folder = self.path / "bin"
+        folder = self.path / "commands"
         if not folder.exists():
             folder.mkdir()
             for name in names:
@@ -101,7 +107,8 @@ class Daemons:
         done = subprocess.run(
             self.hosts.on(1, argv), env=environ, capture_output=True, text=True, timeout=120
         )
-        return done.stdout + done.stderr
+        self._said = done.stdout + done.stderr
+        return self._said
 
     def close(self) -> None:
         """End all that runs on the hosts, and them; nothing of it is kept."""

@@ -11,6 +11,7 @@ MEMORY = 4096
 # Of what is unusual:
 # - config_overrides: hosts have more CPUs and memory than this machine.
 # - linuxproc: the hosts share the control groups of this machine, and containers have none.
+# - Contain: each job has a step "extern" besides its own, as on most machines.
 # - TmpFS, SlurmdSpoolDir: the hosts share all files, and `srun --mpi=pmix` keeps some in TmpFS.
 # - EnforcePartLimits: else what can never start is taken, and waits.
 # - DefMemPerCPU: else each step takes all memory of its nodes, and the next has to wait.
@@ -22,7 +23,7 @@ SlurmctldHost=h1({controller})
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={path}/munge.sock
+AuthInfo=socket={path}/munge.socket
 StateSaveLocation={path}/state
 SlurmdSpoolDir={path}/spool.%n
 TmpFS={path}/spool.%n
@@ -30,6 +31,7 @@ SlurmctldPidFile={path}/slurmctld.pid
 SlurmdPidFile={path}/slurmd.%n.pid
 MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
+PrologFlags=Contain
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU={memory_per_cpu}
@@ -49,11 +51,11 @@ PartitionName=batch Nodes=ALL MaxTime=1-0 DefaultTime=60 State=UP
 _ACCOUNTS = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
-AccountingStoragePass={path}/munge.sock
+AccountingStoragePass={path}/munge.socket
 """
 _SLURMDBD = """\
 AuthType=auth/munge
-AuthInfo=socket={path}/munge.sock
+AuthInfo=socket={path}/munge.socket
 DbdHost=localhost
 SlurmUser=root
 PidFile={path}/slurmdbd.pid
@@ -71,7 +73,7 @@ def write(
     """Write slurm.conf, and all that it needs, into a folder."""
     for folder in ("state", *(f"spool.h{n}" for n in range(1, len(addresses) + 1))):
         (path / folder).mkdir()
-    key = path / "munge.key"
+    key = path / "munge.key-file"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
     lines = [
