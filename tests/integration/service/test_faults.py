@@ -64,7 +64,7 @@ def test_a_batch_system_that_fails_for_a_while_is_told_and_forgotten(
     assert states(service) == ["queued"]
     fake.fault(None)
     service.wait_for(lambda: service.status.trouble == "")
-    assert any("answers again" in line for line in service.status.news)
+    service.wait_for(lambda: any("answers again" in line for line in service.status.news))
     (batch,) = service.batch_jobs
     fake.start(batch.scheduler_id)
     service.wait_for(lambda: states(service) == ["running"])
@@ -173,3 +173,48 @@ def test_a_database_that_is_busy_for_a_while_does_not_end_the_service(
     service.wait_for_jobs(1)
     service.wait_until_quiet()
     assert service.process.poll() is None
+
+
+@on_sqlite
+def test_a_batch_system_that_is_away_at_first_is_waited_for(
+    campaign: Campaign, fake: FakeSystem, serve: Serve
+) -> None:
+    fake.fault(Fault.AWAY)
+    campaign.job("true")
+    service = serve()
+    service.wait_for(lambda: "Unable to contact" in service.status.trouble)
+    assert service.batch_jobs == []
+    fake.fault(None)
+    service.wait_for(lambda: states(service) == ["queued"])
+
+
+@on_sqlite
+def test_a_signal_ends_the_service_when_the_command_that_hangs_has_had_its_time(
+    campaign: Campaign, configure: Configure, fake: FakeSystem, serve: Serve, requests: Requests
+) -> None:
+    """The answer of a submission is waited for: it costs nothing to be killed, but time later."""
+    configure(scheduler="slurm", timeout=3)
+    fake.fault(Fault.HANGS, only_submission=True)
+    campaign.job("true")
+    service = serve()
+    service.wait_for(requests)
+    assert service.end() == 0
+    (batch,) = service.batch_jobs
+    assert (batch.state, batch.scheduler_id) == ("queued", str(requests()[0].id))
+    found = campaign.client.service()
+    assert found is not None
+    assert found.message == "asked to by SIGTERM"
+
+
+@on_sqlite
+def test_an_allocation_that_somebody_cancels_is_followed_by_another(
+    campaign: Campaign, fake: FakeSystem, serve: Serve
+) -> None:
+    campaign.job("true")
+    service = serve()
+    service.wait_for(lambda: states(service) == ["queued"])
+    fake.start(service.batch_jobs[0].scheduler_id)
+    fake.end(service.batch_jobs[0].scheduler_id, "", Fate.CANCELLED)
+    service.wait_for(lambda: states(service) == ["cancelled", "queued"])
+    word = "batch job 1 (101) ended, cancelled"
+    service.wait_for(lambda: any(word in line for line in service.status.news))
