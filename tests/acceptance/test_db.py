@@ -137,6 +137,7 @@ def downgrade(file: Path) -> None:
         """
         DROP TABLE services; ALTER TABLE launchers DROP COLUMN tags;
         ALTER TABLE launchers DROP COLUMN memory_mib;
+        ALTER TABLE launchers DROP COLUMN jobs_of; ALTER TABLE launchers DROP COLUMN ends_at;
         ALTER TABLE launchers DROP COLUMN scheduler_id;
         DROP TABLE run_times; ALTER TABLE attempts DROP COLUMN placement;
         ALTER TABLE jobs DROP COLUMN signal; ALTER TABLE apps DROP COLUMN signal;

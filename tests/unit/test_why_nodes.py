@@ -9,7 +9,7 @@ import pytest
 from balsam.model.batch_job import BatchState
 from balsam.model.run_time import RunTime
 from balsam.model.service import Unmet
-from balsam.report.reasons.facts import Held, class_of
+from balsam.report.reasons.facts import class_of
 from tests.unit.why import FULL, NOW, batch_job, facts, job, launcher, queue, service, why
 
 
@@ -96,10 +96,15 @@ def test_a_launcher_that_is_for_it(asked: dict[str, Any], had: dict[str, Any]) -
     assert answer.reason == "busy"
 
 
-def test_a_launcher_that_has_jobs_of_others_runs_those_of_anybody() -> None:
-    held = {3: Held(running=16, core_units=160_000, owners={"ann", "carl"})}
-    answer = why(job(owner="bob"), facts(launchers=[launcher()], held=held))
+def test_a_launcher_for_anybody() -> None:
+    answer = why(job(owner="bob"), facts(launchers=[launcher(jobs_of="")], held=FULL))
     assert answer.reason == "busy"
+
+
+def test_the_end_of_a_launcher_that_is_of_no_batch_job() -> None:
+    site = facts(launchers=[launcher(ends_at=NOW + 600)])
+    assert why(job(wall_time_minutes=15.0), site).reason == "too_little_time"
+    assert why(job(wall_time_minutes=5.0), site).reason != "too_little_time"
 
 
 @pytest.mark.parametrize("is_learned", [True, False])

@@ -27,7 +27,7 @@ def launcher(**fields: Any) -> LauncherInfo:
     """A live launcher of ann's, on two nodes of 8 cores, for ten minutes now."""
     size = {"nodes": 2, "cores": 16, "gpus": 0, "memory_mib": 1000}
     times = {"started_at": NOW - 600, "expires_at": NOW + 60}
-    given = {"id": 3, "host": "n1", "pid": 1, "owner": "ann", **size, **times}
+    given = {"id": 3, "host": "n1", "pid": 1, "owner": "ann", "jobs_of": "ann", **size, **times}
     return LauncherInfo(**{**given, **fields})
 
 
@@ -70,4 +70,4 @@ def why(asked: Job, site: Facts | None = None, **own: Any) -> Answer:
 
 
 #: A launcher that has all its cores taken.
-FULL = {3: Held(running=16, core_units=160_000, owners={"ann"})}
+FULL = {3: Held(running=16, core_units=160_000)}

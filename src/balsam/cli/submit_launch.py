@@ -23,6 +23,7 @@ from balsam.errors import SchedulerAway, SchedulerError
 from balsam.model.batch_job import BatchJob
 from balsam.model.query import Query
 from balsam.model.states import END_STATES, STATES
+from balsam.model.walltime import LAST_SECONDS, time_limit
 from balsam.schedulers.scheduler import Answer, Run, Submission
 from balsam.service import script, submit
 
@@ -170,30 +171,33 @@ def _check(client: Client, system: BatchSystem, new: BatchJob) -> None:
     preflight.check_limits(new, chosen)
     for line in preflight.doubts(new, chosen):
         warn(line)
-    minutes = script.time_limit(new.wall_time_minutes) - _last_minutes(system)
+    minutes = time_limit(new.wall_time_minutes) - _last_minutes(system)
     if hindrance := _hindrance(client, new, minutes):
         warn(hindrance)
 
 
 def _last_minutes(system: BatchSystem) -> float:
     """Return the minutes at its end in which a launcher runs nothing."""
-    from balsam.launcher.deadline import LAST_SECONDS
-
     return (system.settings.launcher.grace_seconds + LAST_SECONDS) / 60
 
 
 def _hindrance(client: Client, new: BatchJob, minutes: float) -> str:
-    if new.tags:
-        wanted = Query().where(state__in=[str(s) for s in STATES if s not in END_STATES])
-        for key, value in new.tags.items():
-            wanted = replace(wanted, filters=(*wanted.filters, tag_filter(f"{key}={value}")))
-        if not client.count_jobs(wanted):
-            return preflight.usable(new, [], minutes)
+    """Return why no job, or not every one, could use *new*; '' when nothing is known."""
+    live = [str(state) for state in STATES if state not in END_STATES]
+    wanted = Query().where(owner=user_name(), state__in=live)
+    if new.wf_filter:
+        wanted = wanted.where(workflow__contains=new.wf_filter)
+    for key, value in new.tags.items():
+        wanted = replace(wanted, filters=(*wanted.filters, tag_filter(f"{key}={value}")))
+    if not client.count_jobs(wanted):
+        return preflight.usable(new, [], minutes)
+    if new.tags:  # classes of jobs have none
+        return ""
     waiting = client.waiting(LOOK_AT, by_workflow=bool(new.wf_filter))
     mine = [
         each for each in waiting if each.owner == user_name() and new.wf_filter in each.workflow
     ]
-    return preflight.usable(new, mine, minutes)
+    return preflight.usable(new, mine, minutes) if mine else ""  # they are far back in the queue
 
 
 # a dry run ------------------------------------------------------------------------------

@@ -14,10 +14,8 @@ from balsam.launcher.messages import Started
 from balsam.model.app import App
 from balsam.model.job import Job
 from balsam.model.run_time import RunTime
+from balsam.model.walltime import LAST_SECONDS
 from balsam.model.warning import warning_of
-
-#: Seconds, beside the time of grace, for the kill and the last report.
-LAST_SECONDS = 2.0
 
 
 class Warned(NamedTuple):

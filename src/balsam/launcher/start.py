@@ -148,6 +148,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         memory_mib=team.settings.memory_mib,
         profile=team.profile,
     )
+    seconds = _seconds(request, time.time())
     info = LauncherInfo(
         host=node.host,
         pid=os.getpid(),
@@ -160,6 +161,8 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         gpus=len(node.gpus) * len(team.hosts),
         memory_mib=node.memory_mib,
         tags=request.tags,
+        jobs_of=request.owner,
+        ends_at=started + seconds if seconds else None,
         batch_job_id=request.batch_job_id,
         scheduler_id=scheduler_id(os.environ),
     )
@@ -168,7 +171,6 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    seconds = _seconds(request, time.time())
     options = Options(
         launcher_id=launcher_id,
         site=str(client.path),

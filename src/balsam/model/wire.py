@@ -187,6 +187,8 @@ class LauncherInfo(msgspec.Struct, kw_only=True):
     scheduler_id: str = ""  #: of the allocation it runs in, '' when it is in none
     memory_mib: int = 0  #: of each node
     tags: dict[str, str] = {}  #: it takes jobs that have all these
+    jobs_of: str = ""  #: the user whose jobs it takes; '': anybody's
+    ends_at: float | None = None  #: when its time is over; None: that is not known
 
 
 class LeaseRequest(msgspec.Struct, kw_only=True):

@@ -23,6 +23,7 @@ from balsam.model.query import ALL, Filter, Query, parse
 from balsam.model.resources import Request
 from balsam.model.service import ServiceInfo, Unmet
 from balsam.model.states import LEASABLE_STATES, State
+from balsam.model.walltime import LAST_SECONDS
 from balsam.model.wire import LauncherInfo
 from balsam.report import histories
 from balsam.report.histories import CLASS_FIELDS, FIELDS
@@ -31,8 +32,6 @@ from balsam.report.reasons.findings import Answer, Group, Groups
 from balsam.report.reasons.kinds import merged
 from balsam.report.reasons.walk import answer_of, decisive, layers
 
-#: Seconds, beside the time of grace, that a launcher keeps of its time for its end.
-_LAST_SECONDS = 2.0
 #: Jobs whose history is fetched at once.
 _PAGE = 500
 #: Most jobs in the hands of launchers that are counted to say how busy these are.
@@ -87,7 +86,7 @@ def fetch_facts(client: Client, classes: Iterable[Waiting]) -> Facts:
         service=service,
         unmet=_unmet(client, service),
         run_times={(each.application, each.ranks): each for each in client.run_times()},
-        reserve_seconds=settings.launcher.grace_seconds + _LAST_SECONDS,
+        reserve_seconds=settings.launcher.grace_seconds + LAST_SECONDS,
         nodes=settings.nodes,
     )
 
@@ -104,7 +103,6 @@ def _held(classes: Iterable[Waiting], launchers: list[LauncherInfo]) -> dict[int
         if each.launcher_id is None:
             continue
         one = held.setdefault(each.launcher_id, Held())
-        one.owners.add(each.owner)
         if each.state == State.RUNNING:
             one.running += each.count
             units = each.request.all_core_units(cores.get(each.launcher_id, 0))

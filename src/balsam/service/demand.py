@@ -12,10 +12,10 @@ from balsam.model.job import Job
 from balsam.model.resources import NodeResources, Request
 from balsam.model.run_time import RunTime
 from balsam.model.states import State
+from balsam.model.walltime import time_limit
 from balsam.model.wire import LauncherInfo
 from balsam.service.estimate import Work, kind
 from balsam.service.plan import Allocation
-from balsam.service.script import time_limit
 
 #: Jobs are looked at up to this number, the first in the queue: what a site's requests can do.
 MOST_JOBS = 100_000
@@ -119,7 +119,9 @@ def allocations_of(
         pilot = pilots.get(each.id)
         node = nodes.get(each.queue) or _node_of(each, pilot)
         left = time_limit(each.wall_time_minutes)
-        if each.started_at is not None:
+        if pilot is not None and pilot.ends_at is not None:
+            left = (pilot.ends_at - now) / 60
+        elif each.started_at is not None:
             left -= (now - each.started_at) / 60
         found.append(
             Allocation(

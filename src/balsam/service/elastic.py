@@ -15,6 +15,7 @@ from balsam.model.query import Query, parse
 from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
 from balsam.model.states import State
+from balsam.model.walltime import LAST_SECONDS, START_MINUTES
 from balsam.schedulers.scheduler import Queue, Run, Scheduler, Window
 from balsam.service import record, submit
 from balsam.service.demand import (
@@ -71,7 +72,9 @@ def foresee(
     failed = failures(_last(client), {id_ for id_ in pilots if id_ is not None}, since)
     queues = queue_states(found, settings, failed, now)
     nodes = {queue.name: node_of(queue, settings, launchers, here) for queue in queues}
-    minutes = minutes_of(client.run_times(), settings.service.job_minutes, longest_work(queues))
+    grace = _grace_minutes(settings)
+    whole = longest_work(queues, grace)
+    minutes = minutes_of(client.run_times(), settings.service.job_minutes, whole)
     elapsed = elapsed_of(_running(client), now)
     budget, spent = settings.service.budget_node_hours, client.node_hours()
     site = Site(
@@ -81,9 +84,16 @@ def foresee(
         windows=windows if settings.service.backfill else (),
         budget_left=budget - spent if budget else None,
         target_minutes=settings.service.target_minutes,
+        grace_minutes=grace,
     )
     works = works_of(waiting, minutes, user_name(), now)
     return Forecast(plan=plan(works, site), queues=queues, spent=spent, budget=budget)
+
+
+def _grace_minutes(settings: Settings) -> float:
+    """Return what launchers keep for their end, beyond the half of `START_MINUTES`."""
+    seconds = settings.launcher.grace_seconds + LAST_SECONDS
+    return max(0.0, seconds / 60 - START_MINUTES / 2)
 
 
 def _running(client: Client) -> list[Job]:

@@ -12,12 +12,10 @@ import msgspec
 
 from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
+from balsam.model.walltime import START_MINUTES, time_limit
 from balsam.schedulers.scheduler import Window
 from balsam.service.estimate import Kind, Work, absorb, fewest_nodes, kind, makespan
-from balsam.service.script import time_limit
 
-#: Minutes from the start of a batch job until its launcher has started.
-START_MINUTES = 1.0
 #: A request made smaller to start now must still do this part of what it would have done.
 WORTHWHILE = 0.25
 #: Where neither the batch system nor the policy has a limit.
@@ -36,26 +34,32 @@ def most_minutes(queue: QueueState) -> float:
     return queue.max_minutes or _NO_LIMIT_MINUTES
 
 
-def overhead(minutes: float) -> float:
-    """Return the minutes of a request of so many that are not the jobs'."""
-    return minutes - time_limit(minutes) + START_MINUTES
+def overhead(minutes: float, grace: float = 0.0) -> float:
+    """Return the minutes of a request of so many that are not the jobs'.
+
+    Parameters
+    ----------
+    grace
+        Minutes that launchers keep for their end, as far as `START_MINUTES` has no room for them.
+    """
+    return minutes - time_limit(minutes) + START_MINUTES + grace
 
 
-def request_minutes(work: float) -> int:
-    """Return the shortest request whose launcher has so many minutes for jobs."""
-    minutes = ceil(work + START_MINUTES)
-    while minutes - overhead(minutes) < work:
+def request_minutes(work: float, grace: float = 0.0) -> int:
+    """Return the shortest request whose launcher has so many minutes for jobs (see `overhead`)."""
+    minutes = ceil(work + START_MINUTES + grace)
+    while minutes - overhead(minutes, grace) < work:
         minutes += 1
     return minutes
 
 
-def longest_work(queues: Iterable[QueueState]) -> float:
+def longest_work(queues: Iterable[QueueState], grace: float = 0.0) -> float:
     """Return the minutes of the longest job for which a request to one of *queues* has time."""
     longest = [floor(most_minutes(queue)) for queue in queues]
-    return max((minutes - overhead(minutes) for minutes in longest), default=0.0)
+    return max((minutes - overhead(minutes, grace) for minutes in longest), default=0.0)
 
 
-def obstacle(work: Work, queue: QueueState, node: NodeResources) -> str:
+def obstacle(work: Work, queue: QueueState, node: NodeResources, grace: float = 0.0) -> str:
     """Return why *queue*, with nodes like *node*, can never run such jobs; '' when it can."""
     if shortage := node.shortage(work.request):
         return f"a job {shortage}"
@@ -68,10 +72,10 @@ def obstacle(work: Work, queue: QueueState, node: NodeResources) -> str:
     if queue.min_minutes > longest:
         shortest = f"{queue.min_minutes:g} at least"
         return f"queue {queue.name} allows {longest:g} minutes at most, and {shortest}"
-    if request_minutes(work.minutes) > longest:
+    if request_minutes(work.minutes, grace) > longest:
         return (
             f"a job needs {work.minutes:g} minutes, queue {queue.name} allows {longest:g}, of which"
-            f" {overhead(longest):g} are for start and end"
+            f" {overhead(longest, grace):g} are for start and end"
         )
     return ""
 
@@ -103,6 +107,8 @@ class Bidder:
         Nodes that are free now, of any queue; () to take no heed of them.
     target
         Minutes within which requests shall end their work, if there are nodes enough.
+    grace
+        See `overhead`.
     """
 
     def __init__(
@@ -112,14 +118,15 @@ class Bidder:
         works: Sequence[Work],
         windows: Sequence[Window],
         target: float,
+        grace: float = 0.0,
     ) -> None:
-        self._queue, self._node = queue, node
-        self._works = [work for work in works if work.count and not obstacle(work, queue, node)]
+        self._queue, self._node, self._grace = queue, node, grace
+        self._works = [w for w in works if w.count and not obstacle(w, queue, node, grace)]
         self._windows = [window for window in windows if window.queue == queue.name]
         self._now = self._counts(is_soon=False)
         self._soon = self._counts(is_soon=True)
         self._longest = most_minutes(queue)
-        self._target = min(target, self._longest - overhead(self._longest))
+        self._target = min(target, self._longest - overhead(self._longest, grace))
 
     def _counts(self, *, is_soon: bool) -> list[tuple[Kind, int]]:
         found = [(kind(self._node, w), w.count) for w in self._works if w.is_soon == is_soon]
@@ -147,13 +154,13 @@ class Bidder:
     def _shaped(self, num_nodes: int, longest: float) -> Offer:
         """Return a request of so many nodes, as long as its work needs, at most *longest*."""
         counts = [(each, n) for each, n in self._now + self._soon if each.nodes <= num_nodes]
-        needed = request_minutes(min(makespan(counts, num_nodes), longest))
+        needed = request_minutes(min(makespan(counts, num_nodes), longest), self._grace)
         minutes = int(min(max(needed, ceil(self._queue.min_minutes)), longest))
         return Offer(
             queue=self._queue,
             num_nodes=num_nodes,
             minutes=minutes,
-            does=self._done(num_nodes, minutes - overhead(minutes)),
+            does=self._done(num_nodes, minutes - overhead(minutes, self._grace)),
             starts_now=any(
                 window.num_nodes >= num_nodes
                 and (window.minutes is None or window.minutes >= minutes)

@@ -22,9 +22,10 @@ import msgspec
 
 from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState, Unmet
+from balsam.model.walltime import START_MINUTES
 from balsam.schedulers.scheduler import Window
 from balsam.service.estimate import Work, absorb
-from balsam.service.offer import START_MINUTES, Bidder, Offer, obstacle, overhead
+from balsam.service.offer import Bidder, Offer, obstacle, overhead
 
 _NO_LIMIT = 1_000_000
 #: Of a job: so much the time that allocations which run have left may be judged wrongly.
@@ -69,6 +70,7 @@ class Site(msgspec.Struct, kw_only=True):
     windows: Sequence[Window] = ()  #: () to take no heed of free nodes
     budget_left: float | None = None  #: node-hours; None: no limit
     target_minutes: float = 60.0
+    grace_minutes: float = 0.0  #: that launchers keep for their end (see `offer.overhead`)
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -117,9 +119,10 @@ def _idle(works: Sequence[Work], site: Site, rounding: float) -> set[int]:
     found = set()
     for each in sorted(site.allocations, key=lambda each: (each.is_waiting, each.batch_job)):
         mine = [work for work in works if each.takes(work)]
+        left = each.minutes - site.grace_minutes - START_MINUTES * each.is_waiting
         if not each.is_waiting:
-            absorb(mine, each.node, each.num_nodes, each.minutes, each.used, rounding)
-        elif not absorb(mine, each.node, each.num_nodes, each.minutes - START_MINUTES, each.used):
+            absorb(mine, each.node, each.num_nodes, left, each.used, rounding)
+        elif not absorb(mine, each.node, each.num_nodes, left, each.used):
             found |= {each.batch_job} if each.is_ours else set()
     return found
 
@@ -128,7 +131,9 @@ def impossible(work: Work, site: Site) -> str:
     """Return why no queue could ever run such jobs, '' when one can."""
     if not site.queues:
         return "there is no queue that may be used"
-    obstacles = [obstacle(work, queue, site.nodes[queue.name]) for queue in site.queues]
+    obstacles = [
+        obstacle(work, queue, site.nodes[queue.name], site.grace_minutes) for queue in site.queues
+    ]
     return "; ".join(dict.fromkeys(obstacles)) if all(obstacles) else ""
 
 
@@ -144,7 +149,7 @@ def _ask(works: Sequence[Work], site: Site, result: Plan) -> None:
             return
         best = max(offers, key=lambda offer: offer.does)  # the first among equals
         before = sum(work.count for work in works)
-        minutes = best.minutes - overhead(best.minutes)
+        minutes = best.minutes - overhead(best.minutes, site.grace_minutes)
         absorb(works, site.nodes[best.queue.name], best.num_nodes, minutes)
         jobs = before - sum(work.count for work in works)
         result.submissions.append(
@@ -164,7 +169,8 @@ def _offer(
     queue: QueueState, works: Sequence[Work], site: Site, budget: float | None
 ) -> Offer | None:
     node = site.nodes[queue.name]
-    return Bidder(queue, node, works, site.windows, site.target_minutes).best(budget)
+    target, grace = site.target_minutes, site.grace_minutes
+    return Bidder(queue, node, works, site.windows, target, grace).best(budget)
 
 
 def _room(queue: QueueState, site: Site) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from balsam.errors import InvalidInput, SiteError
 from balsam.model.batch_job import BatchJob
+from balsam.model.walltime import time_limit
 from balsam.schedulers.scheduler import Scheduler, Submission
 from balsam.service.template import Template, Words
 
@@ -19,17 +20,6 @@ from balsam.service.template import Template, Words
 DIRECTORY = "qsubmit"
 #: The submitter's variables that a launcher needs, however the batch system treats the others.
 _KEPT = ("BALSAM_HOME",)
-_SHORT_MINUTES = 20.0
-
-
-def time_limit(minutes: float) -> float:
-    """Return the launcher's time limit within a walltime, both in minutes.
-
-    It ends what runs by itself: 1 minute before the end, 2 in requests of more than 20 minutes;
-    but no less than half of the time is the jobs'.
-    """
-    margin = 1.0 if minutes <= _SHORT_MINUTES else 2.0
-    return max(minutes - margin, minutes / 2)
 
 
 def submission(

@@ -12,7 +12,7 @@ import pytest
 from balsam.client.connect import create_site, open_client
 from balsam.client.interface import Client
 from balsam.errors import StoreFull
-from balsam.launcher import journal as journals
+from balsam.lifecycle import journal as journals
 from balsam.lifecycle.journal import Journal, JournalDamaged, Sent, replay
 from balsam.model.app import App
 from balsam.model.job import Job

@@ -18,13 +18,13 @@ from balsam.model.demand import Waiting
 from balsam.model.resources import NodeResources, Request
 from balsam.model.service import QueueState
 from balsam.model.states import State
+from balsam.model.walltime import time_limit
 from balsam.model.wire import LauncherInfo
 from balsam.schedulers.scheduler import Window
 from balsam.service.demand import allocations_of, minutes_of, works_of
 from balsam.service.estimate import Work, kind
 from balsam.service.offer import most_nodes
 from balsam.service.plan import Plan, Site, plan
-from balsam.service.script import time_limit
 
 #: Minutes from the start of a batch job until its launcher takes jobs.
 BOOT = 0.3

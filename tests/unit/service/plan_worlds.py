@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from balsam.model.resources import UNITS, NodeResources, Request
 from balsam.model.service import QueueState
+from balsam.model.walltime import time_limit
 from balsam.schedulers.scheduler import Window
 from balsam.service.estimate import Work
 from balsam.service.plan import Allocation, Plan, Site, Submission
-from balsam.service.script import time_limit
 
 
 def node(cores: int = 8, gpus: int = 0, memory_mib: int = 16_000) -> NodeResources:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balsam.model.resources import NodeResources, Request
+from balsam.model.walltime import START_MINUTES, time_limit
 from balsam.nodes.slots import Slots, Taken
 from balsam.service.estimate import Kind, Work, absorb, fewest_nodes, kind, makespan, places
-from balsam.service.offer import START_MINUTES, overhead, request_minutes
-from balsam.service.script import time_limit
+from balsam.service.offer import overhead, request_minutes
 from tests.unit.service.plan_worlds import MINUTES, NODES, REQUESTS, copied, node, work, works
 
 

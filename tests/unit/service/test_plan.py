@@ -240,3 +240,12 @@ def test_requests_of_a_full_queue_wait() -> None:
     result = plan(waiting, site(QueueState(name="q", max_nodes=2, max_minutes=60, max_queued=3)))
     assert len(result.submissions) == 3
     assert "queue q has 3 requests, the most allowed" in result.waits
+
+
+def test_the_time_that_launchers_keep_for_their_end_is_asked_for() -> None:
+    where = site(QueueState(name="q", max_minutes=10), grace_minutes=4.0)
+    (asked,) = plan([work(1, 3)], where).submissions
+    assert asked.minutes == 9  # 1 to start, 3 to run, 4 and 1 to end
+    assert plan([work(1, 3)], applied(where, plan([work(1, 3)], where))).submissions == []
+    (unmet,) = plan([work(1, 5)], where).unmet
+    assert "of which 6 are for start and end" in unmet.reason

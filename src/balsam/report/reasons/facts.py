@@ -15,6 +15,7 @@ from balsam.model.job import Job
 from balsam.model.run_time import RunTime
 from balsam.model.service import ServiceInfo, Unmet
 from balsam.model.states import State
+from balsam.model.walltime import time_limit
 from balsam.model.wire import Attempt, LauncherInfo
 
 
@@ -47,7 +48,6 @@ class Held(msgspec.Struct):
     gpu_units: int = 0
     memory_mib: int = 0
     others: int = 0  #: to be started, or between two steps
-    owners: set[str] = msgspec.field(default_factory=set)
 
 
 class Facts(msgspec.Struct, kw_only=True, dict=True):
@@ -116,6 +116,8 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
 
     def ends_at(self, launcher: LauncherInfo) -> float | None:
         """Return when its time ends; None: that is not known."""
+        if launcher.ends_at is not None:
+            return launcher.ends_at
         for one in self.batch_jobs:
             if one.id == launcher.batch_job_id and one.started_at and one.wall_time_minutes:
                 return one.started_at + 60 * time_limit(one.wall_time_minutes)
@@ -153,14 +155,6 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     def ref(self) -> str:
         """How commands name it."""
         return "JOB" if self.own is None else str(self.waiting.example)
-
-
-def time_limit(minutes: float) -> float:
-    """Return what the launcher of a batch job is given of its walltime, both in minutes.
-
-    As the scripts of batch jobs give it: a minute or two less, for its end.
-    """
-    return max(minutes - (1.0 if minutes <= 20 else 2.0), minutes / 2)
 
 
 def alike(one: Waiting, other: Waiting) -> bool:

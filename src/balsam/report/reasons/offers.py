@@ -12,13 +12,12 @@ from balsam.model.demand import Waiting
 from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
 from balsam.model.states import State
+from balsam.model.walltime import START_MINUTES, time_limit
 from balsam.model.wire import LauncherInfo
-from balsam.report.reasons.facts import EVERYTHING, Facts, Scope, Subject, scope_of, time_limit
+from balsam.report.reasons.facts import EVERYTHING, Facts, Scope, Subject, scope_of
 from balsam.report.reasons.reason import Reason
 from balsam.report.reasons.words import listed, many, minutes_text
 
-#: Minutes from the start of a batch job until its launcher runs jobs.
-START_MINUTES = 1.0
 #: What stands for 'as many as you like', where it is not known how many there are.
 _PLENTY = 1_000_000_000
 #: After a run only a hook or a handler is left, which fits everywhere.
@@ -59,8 +58,6 @@ class Misfit(NamedTuple):
 def of_launcher(launcher: LauncherInfo, facts: Facts) -> Offer:
     """Return what a launcher has."""
     ends, reserve = facts.ends_at(launcher), facts.reserve_seconds
-    held = facts.held.get(launcher.id)
-    takes_others = held is not None and bool(held.owners - {launcher.owner})
     return Offer(
         name=f"launcher {launcher.id}",
         num_nodes=launcher.nodes,
@@ -68,7 +65,7 @@ def of_launcher(launcher: LauncherInfo, facts: Facts) -> Offer:
         minutes=None if ends is None else (ends - reserve - facts.now) / 60,
         whole_minutes=None if ends is None else (ends - reserve - launcher.started_at) / 60,
         scope=scope_of(launcher),
-        owner="" if takes_others else launcher.owner,
+        owner=launcher.jobs_of,
         is_serial=launcher.job_mode == "serial",
     )
 

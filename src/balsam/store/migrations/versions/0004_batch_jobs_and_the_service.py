@@ -28,6 +28,8 @@ def upgrade() -> None:
     op.add_column(
         "launchers", sa.Column("scheduler_id", sa.Text(), server_default="", nullable=False)
     )
+    op.add_column("launchers", sa.Column("jobs_of", sa.Text(), server_default="", nullable=False))
+    op.add_column("launchers", sa.Column("ends_at", sa.Double(), nullable=True))
     op.add_column(
         "launchers", sa.Column("memory_mib", sa.BigInteger(), server_default="0", nullable=False)
     )
