@@ -151,3 +151,16 @@ def test_requests_are_taken_back_when_their_jobs_are_gone(
     service.wait_for(lambda: service.batch_jobs[0].state is BatchState.CANCELLED)
     assert service.batch_jobs[0].cancel_reason == "no job needs it any more"
     assert service.batch_jobs[0].node_hours(time.time()) == 0
+
+
+@on_sqlite
+def test_the_time_that_launchers_keep_for_their_end_is_asked_for(
+    campaign: Campaign, configure: Configure, serve: Serve
+) -> None:
+    """Else one launcher after the other would come and find too little time for the job."""
+    configure("[launcher]\ngrace_seconds = 100\n")
+    campaign.job("true", wall_time_minutes=3)
+    service = serve()
+    service.wait_for_jobs(1)
+    service.wait_until_quiet()
+    assert len(service.batch_jobs) == 1

@@ -1,0 +1,192 @@
+"""What the plan is told: the work that waits, and what allocations will still do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from balsam.model.batch_job import WAITING_STATES, BatchJob, BatchState
+from balsam.model.demand import Waiting
+from balsam.model.job import Job
+from balsam.model.run_time import RunTime
+from balsam.model.states import State
+from balsam.model.wire import LauncherInfo
+from balsam.service.demand import (
+    SOON_SECONDS,
+    Elapsed,
+    allocations_of,
+    elapsed_of,
+    minutes_of,
+    works_of,
+)
+from balsam.service.estimate import Work
+from balsam.service.plan import Allocation
+from tests.unit.service.plan_worlds import node, work
+
+NOW = 1_000_000.0
+HOUR = minutes_of([], 10.0, 60.0)
+
+
+def waiting(count: int = 1, **fields: Any) -> Waiting:
+    known = {"state": State.PREPROCESSED, "owner": "me", "application": "app", "count": count}
+    return msgspec.convert(known | fields, Waiting)
+
+
+# how long jobs take ---------------------------------------------------------------------
+
+
+def learned(mean: float, count: int = 100, deviation: float = 0.0) -> RunTime:
+    return RunTime(application="app", ranks=1, count=count, mean_seconds=mean, deviation=deviation)
+
+
+def test_what_a_job_says_of_its_time_counts() -> None:
+    minutes = minutes_of([learned(600)], 10.0, 5.0)
+    assert minutes(waiting(wall_time_minutes=7)) == 7.0
+    assert minutes(waiting(wall_time_minutes=7, was_timed_out=True)) == 7.0
+
+
+def test_what_runs_took_counts_before_what_is_assumed() -> None:
+    assert minutes_of([learned(600)], 3.0, 60.0)(waiting()) == pytest.approx(11.0)
+    assert minutes_of([learned(600, count=1)], 3.0, 60.0)(waiting()) == pytest.approx(10.0)
+    assert minutes_of([learned(600)], 3.0, 60.0)(waiting(application="other")) == 3.0
+    assert minutes_of([learned(600)], 3.0, 60.0)(waiting(ranks_per_node=4)) == 3.0
+
+
+def test_a_time_that_nobody_knows_is_no_longer_than_there_is() -> None:
+    """Launchers start such a job whatever time they have left."""
+    assert minutes_of([], 10.0, 4.0)(waiting()) == 4.0
+
+
+def test_where_the_longest_runs_do_not_fit_launchers_go_by_the_mean() -> None:
+    minutes = minutes_of([learned(600, deviation=300)], 10.0, 20.0)
+    assert minutes(waiting()) == pytest.approx(10.0)
+    assert minutes_of([learned(600, deviation=300)], 10.0, 30.0)(waiting()) == 25.0
+
+
+def test_a_mean_that_does_not_fit_stays_but_for_rests_of_runs() -> None:
+    minutes = minutes_of([learned(1200)], 10.0, 15.0)
+    assert minutes(waiting()) == pytest.approx(20.0)
+    assert minutes(waiting(was_timed_out=True)) == 15.0
+
+
+def test_no_time_is_nothing() -> None:
+    assert minutes_of([learned(0.0)], 10.0, 15.0)(waiting()) > 0
+    assert minutes_of([], 10.0, -1.0)(waiting()) == 10.0
+
+
+# work -----------------------------------------------------------------------------------
+
+
+def works(*some: Waiting) -> list[Work]:
+    return works_of(some, HOUR, "me", NOW)
+
+
+def test_free_jobs_are_work_and_those_of_launchers_and_others_are_not() -> None:
+    assert works(waiting(5, example=9, num_nodes=2)) == [
+        Work(request=work(num_nodes=2).request, minutes=10.0, count=5, example=9)
+    ]
+    assert works(waiting(launcher_id=3), waiting(owner="you")) == []
+
+
+def test_what_waits_for_parents_or_a_moment_comes_soon() -> None:
+    (child,) = works(waiting(state=State.AWAITING_PARENTS))
+    (retry,) = works(waiting(is_delayed=True, retry_at=NOW + SOON_SECONDS))
+    assert child.is_soon
+    assert retry.is_soon
+    assert works(waiting(is_delayed=True, retry_at=NOW + SOON_SECONDS + 1)) == []
+
+
+# allocations ----------------------------------------------------------------------------
+
+
+def batch(**fields: Any) -> BatchJob:
+    known = {"id": 7, "queue": "q", "num_nodes": 2, "wall_time_minutes": 62.0, "service_id": 1}
+    return msgspec.convert(known | {"state": BatchState.QUEUED} | fields, BatchJob)
+
+
+def pilot(**fields: Any) -> LauncherInfo:
+    known = {"id": 3, "host": "h", "pid": 1, "nodes": 2, "cores": 32, "batch_job_id": 7}
+    return msgspec.convert(known | fields, LauncherInfo)
+
+
+def allocations(
+    *batches: BatchJob,
+    launcher: LauncherInfo | None = None,
+    held: list[Waiting] | None = None,
+    elapsed: Elapsed | None = None,
+) -> list[Allocation]:
+    pilots: dict[int | None, LauncherInfo] = {7: launcher} if launcher else {}
+    nodes = {"q": node(cores=4)}
+    return allocations_of(batches, pilots, held or [], HOUR, nodes, NOW, elapsed or {})
+
+
+@pytest.mark.parametrize("state", sorted(WAITING_STATES))
+def test_what_waits_has_all_its_time(state: BatchState) -> None:
+    (found,) = allocations(batch(state=state))
+    assert (found.minutes, found.is_waiting, found.is_ours) == (60.0, True, True)
+
+
+def test_of_what_runs_the_rest_is_left() -> None:
+    (found,) = allocations(batch(state=BatchState.RUNNING, started_at=NOW - 600))
+    assert (found.minutes, found.is_waiting, found.used) == (50.0, False, 0.0)
+    (late,) = allocations(batch(state=BatchState.RUNNING, started_at=NOW - 9000))
+    assert late.minutes == 0.0
+
+
+def test_a_launcher_knows_best_when_its_time_ends() -> None:
+    running = batch(state=BatchState.RUNNING, started_at=NOW - 600)
+    (found,) = allocations(running, launcher=pilot(ends_at=NOW + 120))
+    assert found.minutes == 2.0
+
+
+def test_what_is_to_be_cancelled_is_no_supply() -> None:
+    assert allocations(batch(cancel_reason="no need")) == []
+
+
+def test_what_a_person_asked_for_is_not_ours() -> None:
+    (found,) = allocations(batch(service_id=None))
+    assert not found.is_ours
+
+
+def test_nodes_of_a_queue_that_is_not_used_are_as_its_launcher_says() -> None:
+    (found,) = allocations(batch(queue="other"), launcher=pilot(gpus=4, memory_mib=99))
+    assert (found.node.cores, len(found.node.gpus), found.node.memory_mib) == (16, 2, 99)
+
+
+def test_jobs_that_a_launcher_holds_and_those_that_run_take_its_time() -> None:
+    held = [
+        waiting(4, launcher_id=3, state=State.RUNNING),  # of 10 minutes, 4 on a node
+        waiting(8, launcher_id=3),
+        waiting(8, launcher_id=9),
+    ]
+    running = batch(state=BatchState.RUNNING, started_at=NOW - 600)
+    (found,) = allocations(running, launcher=pilot(), held=held)
+    assert found.used == pytest.approx(10 + 20)
+    jobs = [
+        Job(name=f"{n}", launcher_id=3, application="app", updated_at=NOW - 300) for n in range(4)
+    ]
+    (found,) = allocations(running, launcher=pilot(), held=held, elapsed=elapsed_of(jobs, NOW))
+    assert found.used == pytest.approx(5 + 20)
+
+
+def test_jobs_that_run_for_longer_than_they_say_take_nothing_more() -> None:
+    held = [waiting(4, launcher_id=3, state=State.RUNNING)]
+    jobs = [Job(name="a", launcher_id=3, application="app", updated_at=0.0)]
+    running = batch(state=BatchState.RUNNING, started_at=NOW - 600)
+    (found,) = allocations(running, launcher=pilot(), held=held, elapsed=elapsed_of(jobs, NOW))
+    assert found.used == 0.0
+
+
+def test_a_launcher_takes_what_its_filter_lets_through() -> None:
+    some = work()
+    parallel = work(num_nodes=2)
+    (serial,) = allocations(batch(job_mode="serial"))
+    assert serial.takes(some)
+    assert not serial.takes(parallel)
+    (tagged,) = allocations(batch(tags={"a": "b"}))
+    assert not tagged.takes(some)
+    (filtered,) = allocations(batch(wf_filter="abc"))
+    assert not filtered.takes(some)
+    assert filtered.takes(msgspec.structs.replace(some, workflow="xabcx"))
