@@ -121,6 +121,8 @@ def test_limits_can_be_left_to_the_batch_system(here: Balsam) -> None:
         (("--num-nodes", 2), ("-t", 30), "job 1 needs up to 2 nodes"),
         (("--ranks-per-node", 2), ("-t", 30, "--job-mode", "serial"), "job 1 has several ranks"),
         ((), ("-t", 30, "--wf-filter", "other"), "no job waits"),
+        ((), ("-t", 30, "--wf-filter", "WORK"), "no job waits"),
+        (("--tag", "k=w"), ("-t", 30, "--tag", "k=v"), "no job waits"),
         (("--wall-time-minutes", 27), ("-t", 30), ""),
         (("--tag", "k=v"), ("-t", 30, "--tag", "k=v"), ""),
     ],
