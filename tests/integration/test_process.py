@@ -321,6 +321,46 @@ def test_a_stopped_program_can_be_ended(processes: Processes, directory: str) ->
     assert end_of(processes).exit_code == 7
 
 
+def test_an_end_by_somebody_s_sigterm_is_told_once_the_task_is_asked_to_end(
+    processes: Processes, directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch system that ends all sends it to the task before its launcher is heard."""
+    monkeypatch.setattr("balsam.launcher.process.TERM_SECONDS", 1000.0)
+    sleeper = task(directory, "/bin/sleep", "1000")
+    started = processes.start(sleeper, PLACE)
+    os.kill(started.pid, signal.SIGTERM)
+    wait_until(lambda: processes.reap() == [] and processes.some_are_ending)
+    assert processes.reap() == []
+    processes.kill(sleeper.id, 10.0)
+    ((ended, place),) = processes.reap()
+    assert (ended.exit_code, place) == (-signal.SIGTERM, PLACE)
+
+
+def test_a_failure_while_all_are_told_to_end_is_kept_back_too(
+    processes: Processes, directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some programs catch SIGTERM and end with a code of their own."""
+    monkeypatch.setattr("balsam.launcher.process.TERM_SECONDS", 1000.0)
+    bad, good = shell(directory, "exit 1"), shell(directory, "exit 0")
+    processes.note_term()
+    processes.start(bad, PLACE)
+    wait_until(lambda: processes.reap() == [] and processes.some_are_ending)
+    started = processes.start(good, PLACE)
+    ended = end_of(processes)
+    assert (ended.exit_code, started.pid > 0) == (0, True)
+    processes.kill(bad.id, 10.0)
+    assert end_of(processes).exit_code == 1
+
+
+def test_an_end_by_somebody_s_sigterm_is_told_after_a_while(
+    processes: Processes, directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balsam.launcher.process.TERM_SECONDS", 0.1)
+    started = processes.start(task(directory, "/bin/sleep", "1000"), PLACE)
+    os.kill(started.pid, signal.SIGTERM)
+    assert end_of(processes).exit_code == -signal.SIGTERM
+
+
 def test_a_task_may_not_take_longer_than_its_time(processes: Processes, directory: str) -> None:
     work = shell(directory, DEAF, seconds=0.3)
     _, ended = run(processes, work)

@@ -22,6 +22,9 @@ def guard(work: Callable[[int], int], count: int = 1) -> int:
     """
     parent, guardian = os.getppid(), os.getpid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if os.getsid(0) != guardian:
+        # Grid Engine ends a script by SIGKILL to its process group: we are to outlive that.
+        os.setpgid(0, 0)
     workers = {_start(work, number, guardian) for number in range(count)}
 
     def kill_workers() -> None:

@@ -27,6 +27,12 @@ _SOURCE = (
 )
 _OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _TAIL_BYTES, _TAIL_LINES = 2000, 16
+#: Seconds for which the end of a task by a SIGTERM that was not ours is kept back, and its failure
+#: after one that reached the worker, too. A batch system that ends an allocation sends it to all
+#: processes at once: also to the head, which then asks all tasks to end, so that such a task has
+#: not failed.
+TERM_SECONDS = 2.0
+_BY_TERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 #: Ignored in the worker, by Python or by us; the programs it starts shall not inherit that.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
 
@@ -46,7 +52,7 @@ class _Running:
     """A process that runs."""
 
     __slots__ = (
-        *("deadline", "offset", "output", "place", "reason"),
+        *("deadline", "is_kept", "offset", "output", "place", "reason"),
         *("started", "stream", "task", "wait"),
     )
 
@@ -59,6 +65,7 @@ class _Running:
         self.started = 0.0
         self.reason = ""  #: why we ended it
         self.deadline = 0.0  #: of its time of grace, when it was asked to end
+        self.is_kept = False  #: its end is, for a while, not told
         self.wait: tuple[int, resource.struct_rusage] | None = None  #: it ended, its group not
 
 
@@ -85,6 +92,7 @@ class Processes:
         self._running: dict[int, _Running] = {}
         self._pids: dict[int, int] = {}
         self._deadlines: list[tuple[float, int]] = []
+        self._term_until = 0.0  #: until then, by the monotonic clock, all may be ending
         self._ending: dict[int, _Running] = {}
 
     def __len__(self) -> int:
@@ -178,11 +186,22 @@ class Processes:
         self._stream_count += 1
         return _Stream(path, os.open(path, _OUTPUT_FLAGS, 0o666))
 
+    def note_term(self) -> None:
+        """Note that the worker was sent SIGTERM, and so maybe all processes of the allocation."""
+        self._term_until = time.monotonic() + TERM_SECONDS
+
+    def _may_end_with_all(self, exit_code: int) -> bool:
+        """Tell whether a task that nobody asked to end may have ended with the allocation."""
+        if exit_code in _BY_TERM:
+            return True
+        return exit_code != 0 and time.monotonic() < self._term_until
+
     def reap(self) -> list[tuple[Ended, Place]]:
         """Return the tasks that have ended, each with the place that is free now.
 
         Whatever else runs in an ended task's process group is killed; where the task was
-        asked to end, its group has the rest of the time of grace.
+        asked to end, its group has the rest of the time of grace. One that ended by a SIGTERM
+        which was not ours is kept for `TERM_SECONDS`, or until it is asked to end.
         """
         ended: list[tuple[Ended, Place]] = []
         while True:
@@ -196,12 +215,16 @@ class Processes:
             if running is None:
                 continue  # an orphan of a task
             running.wait = os.waitstatus_to_exitcode(status), usage
+            if not running.deadline and self._may_end_with_all(running.wait[0]):
+                running.is_kept, running.deadline = True, time.monotonic() + TERM_SECONDS
+                heappush(self._deadlines, (running.deadline, running.task.id))
             if running.deadline:
                 self._ending[pid] = running
             else:
                 ended.append((self._end(pid, running), running.place))
         for pid, running in list(self._ending.items()):
-            if running.deadline <= time.monotonic() or not _signal_group(pid, 0):
+            is_gone = not running.is_kept and not _signal_group(pid, 0)
+            if running.deadline <= time.monotonic() or is_gone:
                 del self._ending[pid]
                 ended.append((self._end(pid, running), running.place))
         return ended
@@ -239,6 +262,7 @@ class Processes:
         _signal_group(pid, signal.SIGCONT)
         deadline = time.monotonic() + grace_seconds
         running = self._running.get(pid) or self._ending[pid]
+        running.is_kept = False
         running.deadline = min(deadline, running.deadline or deadline)
         heappush(self._deadlines, (running.deadline, task))
 

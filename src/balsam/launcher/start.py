@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import shlex
 import sys
@@ -115,10 +114,10 @@ def mpi_start(settings: Settings, team: Team, forward: dict[str, str]) -> MpiSta
 
 def _seconds(request: LauncherRequest, now: float) -> float | None:
     """Return how long the launcher has; None: nobody knows. *now* is this machine's time."""
-    limit = request.time_limit_minutes * 60 or math.inf
+    if request.time_limit_minutes:
+        return request.time_limit_minutes * 60
     end = end_of_allocation(os.environ, now)
-    seconds = min(limit, math.inf if end is None else end - now)
-    return None if seconds == math.inf else seconds
+    return None if end is None else end - now
 
 
 def run_launcher(client: Client, request: LauncherRequest) -> str:

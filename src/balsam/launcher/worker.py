@@ -126,7 +126,8 @@ class Worker:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, lambda *_: None)  # the wake-up is all
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all of us, the head acts on it
+        # Sent to all of us; the head acts on it.
+        signal.signal(signal.SIGTERM, lambda *_: processes.note_term())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the head decides
 
     def run(self) -> int:

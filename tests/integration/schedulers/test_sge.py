@@ -96,10 +96,6 @@ def test_a_launcher_runs_in_its_slots(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="qdel kills the process group of the script, and in it the launcher with its guardian;"
-    " what they run is in groups of its own"
-)
 def test_a_launcher_that_is_cancelled_leaves_nothing(
     campaign: Campaign, run: Command, submit: Submit, balsam_home: Path
 ) -> None:

@@ -117,10 +117,6 @@ def test_workers_are_started_on_all_nodes_of_what_was_asked_for(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="Slurm sends SIGTERM to the jobs' own processes too: some end by it before their"
-    " launcher is told, and are taken for failed"
-)
 def test_an_allocation_cancelled_while_jobs_run_loses_none(
     campaign: Campaign, run: Command, submit: Submit
 ) -> None:
@@ -136,10 +132,6 @@ def test_an_allocation_cancelled_while_jobs_run_loses_none(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="Slurm sends SIGTERM to the jobs' own processes too: some end by it before their"
-    " launcher is told, and are taken for failed"
-)
 def test_an_allocation_at_its_walltime_loses_no_jobs(
     campaign: Campaign, run: Command, submit: Submit, slurm: Slurm
 ) -> None:
