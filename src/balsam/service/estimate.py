@@ -163,7 +163,7 @@ def _placed(fits: Kind, count: int, free: Free, rounding: float) -> tuple[int, F
     """Return how many of so many jobs there is time for, and what then is free."""
     after: Free = []
     placed = 0
-    for nodes, left in sorted(free, key=lambda each: -each[1]):
+    for nodes, left in _joined(free, fits.nodes):
         rounds = floor(left / fits.minutes + rounding + 1e-9)
         number = min(count - placed, fits.abreast(nodes) * rounds)
         if number <= 0:
@@ -174,4 +174,16 @@ def _placed(fits: Kind, count: int, free: Free, rounding: float) -> tuple[int, F
         after.append((full, left - number * fits.cost / full))
         if full < nodes:
             after.append((nodes - full, left))
-    return placed, after
+    return (placed, after) if placed else (0, free)
+
+
+def _joined(free: Free, least: int) -> Free:
+    """Return what is free, most time first; nodes that are fewer than *least* joined with more."""
+    joined: Free = []
+    few = 0
+    for nodes, left in sorted(free, key=lambda each: -each[1]):
+        few += nodes
+        if few >= least:
+            joined.append((few, left))
+            few = 0
+    return [*joined, (few, 0.0)] if few else joined

@@ -126,6 +126,7 @@ def test_work_that_ends_in_the_time_is_taken_whole(
     some: list[Work], of: NodeResources, num_nodes: int, minutes: float
 ) -> None:
     fitting = [each for each in some if (fits := kind(of, each)) and fits.abreast(num_nodes)]
+    fitting.sort(key=lambda each: (-each.request.num_nodes, -each.minutes))
     counts = [(fits, each.count) for each in fitting if (fits := kind(of, each))]
     if makespan(counts, num_nodes) <= minutes:
         absorb(fitting, of, num_nodes, minutes)
