@@ -17,6 +17,7 @@
     ├── NeedsAnswer           a question with nobody there to answer it
     ├── SchedulerError        the batch system
     │   ├── SchedulerAway     it does not answer: trying again helps
+    │   │   └── NoScheduler   there is no such program here
     │   ├── SchedulerRefused  it does not take the request, with its own words
     │   └── UnreadableAnswer  it says what we cannot read, with the line
     ├── BudgetSpent           it would cost more node-hours than the budget has left
@@ -110,6 +111,10 @@ class SchedulerAway(SchedulerError):
     """The batch system's command cannot be run, took too long, or found nobody to ask."""
 
     retryable = True
+
+
+class NoScheduler(SchedulerAway):
+    """There is no such command of a batch system here."""
 
 
 class SchedulerRefused(SchedulerError):

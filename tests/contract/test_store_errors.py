@@ -15,6 +15,7 @@ from balsam.client.connect import open_client
 from balsam.client.local import LocalClient
 from balsam.errors import (
     BalsamError,
+    NoScheduler,
     SchedulerAway,
     SiteError,
     StoreAway,
@@ -265,5 +266,5 @@ def test_only_some_errors_are_worth_another_try() -> None:
         return {error}.union(*(below(sub) for sub in error.__subclasses__()))
 
     retryable = {error for error in below(BalsamError) if error.retryable}
-    assert retryable == {StoreAway, StoreBusy, StoreConflict, StoreFull, SchedulerAway}
+    assert retryable == {StoreAway, StoreBusy, StoreConflict, StoreFull, SchedulerAway, NoScheduler}
     assert {error.exit_code for error in below(StoreError)} == {1}

@@ -29,13 +29,8 @@ class BatchSystem(NamedTuple):
     run: Run
 
     def knows(self, batch_job: BatchJob) -> bool:
-        """Tell whether *batch_job* was submitted to this batch system.
-
-        'local' is another one on each host.
-        """
-        name = self.scheduler.name
-        is_here = name != "local" or batch_job.host in ("", socket.gethostname())
-        return batch_job.scheduler in ("", name) and is_here
+        """Tell whether *batch_job* was submitted to this batch system."""
+        return record.is_of(batch_job, self.scheduler.name, socket.gethostname())
 
 
 def batch_system(site: Path) -> BatchSystem:

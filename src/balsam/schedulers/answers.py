@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from balsam.errors import SchedulerAway, SchedulerRefused, UnreadableAnswer
+from balsam.errors import NoScheduler, SchedulerAway, SchedulerRefused, UnreadableAnswer
 from balsam.schedulers.scheduler import Answer, Run
 
 #: A longer line is shortened in messages.
@@ -13,14 +13,19 @@ _MOST = 200
 
 
 def says(run: Run, argv: Sequence[str], pattern: str) -> bool:
-    """Tell whether what *argv* writes, however it ends, has *pattern* in it; false if it is away.
+    """Tell whether what *argv* writes, however it ends, has *pattern* in it; false without it.
 
     Several batch systems have a `qsub` and a `qstat`. They are told apart by what these say of
     themselves, never by which programs there are.
+
+    Raises
+    ------
+    SchedulerAway
+        It is there, but does not answer.
     """
     try:
         answer = run(argv)
-    except SchedulerAway:
+    except NoScheduler:
         return False
     return re.search(pattern, f"{answer.out}\n{answer.err}", re.MULTILINE) is not None
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from balsam.errors import SchedulerAway
+from balsam.errors import NoScheduler, SchedulerAway
 from balsam.schedulers.scheduler import Answer
 
 #: What commands are told, so that they write what we read: words and dates that we know, times
@@ -44,7 +44,7 @@ class Command:
         """
         program = shutil.which(argv[0], path=self._environ.get("PATH"))
         if program is None:
-            raise SchedulerAway(f"there is no program {argv[0]!r} in PATH")
+            raise NoScheduler(f"there is no program {argv[0]!r} in PATH")
         try:
             process = subprocess.Popen(
                 [program, *argv[1:]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from balsam.errors import InvalidInput, nearest
+from balsam.errors import InvalidInput, NoScheduler, SchedulerAway, nearest
 from balsam.schedulers.scheduler import Run, Scheduler
 
 #: The adapters, ``module:class``, in the order in which they are looked for. The first that says
@@ -51,7 +51,24 @@ def named(name: str) -> Scheduler:
 
 
 def find(name: str, run: Run) -> Scheduler:
-    """Return the adapter of this name; with 'auto' that of the batch system that is here."""
+    """Return the adapter of this name; with 'auto' that of the batch system that is here.
+
+    Raises
+    ------
+    InvalidInput
+        There is no such adapter.
+    SchedulerAway
+        One may be here, and does not answer: to take another would be to guess.
+    """
     if name != "auto":
         return named(name)
-    return next(each for each in map(named, known()) if each.is_here(run))
+    for each in map(named, known()):
+        try:
+            if each.is_here(run):
+                return each
+        except SchedulerAway as error:
+            raise SchedulerAway(
+                f"{error}; whether this is a machine of {each.name} is not known. Try again, or"
+                " name its batch system in the setting scheduler.name"
+            ) from error
+    raise NoScheduler("no adapter is for this machine, not even 'local'")

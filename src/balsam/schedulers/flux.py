@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from balsam.errors import SchedulerAway
+from balsam.errors import NoScheduler
 from balsam.model.batch_job import ENDED_STATES, BatchState
 from balsam.schedulers.answers import failure, text_of, unreadable
 from balsam.schedulers.documents import document, read
@@ -120,7 +120,7 @@ class Flux:
     def is_here(self, run: Run) -> bool:
         try:
             answer = run(["flux", "getattr", "size"])
-        except SchedulerAway:
+        except NoScheduler:
             return False
         said = f"{answer.out}\n{answer.err}"
         if answer.code == 0:

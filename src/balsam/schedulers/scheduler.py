@@ -108,7 +108,10 @@ class Scheduler(Protocol):
     def is_here(self, run: Run) -> bool:
         """Tell whether this machine has this batch system, and not another of the same commands.
 
-        Never raises.
+        Raises
+        ------
+        SchedulerAway
+            Its commands are there, but do not answer.
         """
 
     def directives(self, submission: Submission) -> list[str]:

@@ -97,13 +97,14 @@ class Service:
         StoreError
             The database cannot be used, and trying again would not help.
         """
-        self._register()
         with _stopped_by_signals(self._ask_to_stop) as signals:
+            self._register()
             watching = self._client.watch(Topic.WORK)
             try:
                 while not self._stop:
                     self._look()
                     self._wait(watching, signals)
+                self._renew(urgent=True)  # who asked, when a signal was not all
                 self._client.end_service(self._id, self._stop)
             except ServiceRuns:
                 raise
@@ -143,7 +144,7 @@ class Service:
             pass  # its lease will tell
 
     def _ask_to_stop(self, number: int) -> None:
-        self._stop = f"asked to by {signal.Signals(number).name}"
+        self._stop = self._stop or f"asked to by {signal.Signals(number).name}"
 
     def _wait(self, watching: Watch, signals: int) -> None:
         """Wait for work, a signal, or the time of the next look."""
@@ -289,7 +290,7 @@ class Service:
             return
         self._status.updated_at = self._client.now()
         lease = self._settings.service.lease_seconds
-        if self._client.renew_service(self._id, self._status, lease) and not self._stop:
+        if self._client.renew_service(self._id, self._status, lease):
             self._stop = "asked to by `balsam service stop`"
         self._renewed_at = now
 

@@ -22,6 +22,16 @@ def batch_job(client: Client, number: int) -> BatchJob:
     return found[0]
 
 
+def is_of(batch_job: BatchJob, scheduler: str, host: str) -> bool:
+    """Tell whether *batch_job* was submitted to the batch system of this name, asked on *host*.
+
+    'local' is another one on each host.
+    """
+    if batch_job.scheduler not in ("", scheduler):
+        return False
+    return scheduler != "local" or batch_job.host in ("", host)
+
+
 def live(client: Client) -> list[BatchJob]:
     """Return the batch jobs that may hold nodes, now or later, oldest first."""
     states = sorted(LIVE_STATES)

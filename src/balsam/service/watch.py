@@ -8,6 +8,7 @@ Words that we do not know are kept, and the request goes on as it was.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,7 +47,8 @@ def refresh(client: Client, scheduler: Scheduler, run: Run, settings: Settings) 
     SchedulerError
         The batch system does not answer, or cannot be understood. What it said before stands.
     """
-    live = [each for each in record.live(client) if each.scheduler == scheduler.name]
+    host = socket.gethostname()
+    live = [each for each in record.live(client) if record.is_of(each, scheduler.name, host)]
     news = [_settled(client, scheduler, run, each) for each in live if not each.scheduler_id]
     known = [each for each in live if each.scheduler_id]
     if known:

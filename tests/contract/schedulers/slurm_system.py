@@ -67,5 +67,5 @@ class SlurmSystem:
 
 @contextmanager
 def slurm_system(path: Path) -> Iterator[SlurmSystem]:
-    with slurm.cluster(2, CPUS="2") as cluster:
+    with slurm.cluster(2, cpus=2) as cluster:
         yield SlurmSystem(cluster)

@@ -40,7 +40,9 @@ def test_it_waits_with_a_reason_then_runs_then_ends(desk: Desk, system: System) 
     desk.end(number, Fate.FINISHED)
     ended = desk.wait_for(number, *ENDED_STATES)
     assert (ended.state, ended.exit_code) == (S.FINISHED, 0)
-    assert ended.started_at == running.started_at
+    # Of Grid Engine, qmaster looks at the clock for the one and the host for the other.
+    assert ended.started_at is not None
+    assert abs(ended.started_at - running.started_at) <= 1
     assert ended.ended_at is not None
     assert running.started_at <= ended.ended_at < time.time() + 1
 
