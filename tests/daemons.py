@@ -67,7 +67,7 @@ class Daemons:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environ | environ,
+                env={**self._environ, **environ},
                 cwd=self.path,
                 start_new_session=True,
             )

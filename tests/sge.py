@@ -1,94 +1,78 @@
-"""A real Grid Engine of this machine, where the recipe for it stands beside the project."""
+"""A real Grid Engine on a host of its own."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import pytest
+from tests import sge_files
+from tests.daemons import Daemons, require
 
-from tests.slurm import RECIPES
+#: Those of its commands that adapters, launchers and these tests use.
+COMMANDS = ("qsub", "qstat", "qdel", "qacct", "qhost", "qconf", "qmod", "qalter", "qhold", "qrls")
 
 
 class GridEngine:
-    """A cell with one host, this machine."""
+    """A cell with one host, h1."""
 
-    def __init__(self, path: Path, port: int) -> None:
-        self.path = path
-        self.environ = {
-            **os.environ,
-            "SGE_ROOT": str(path),
+    def __init__(self, daemons: Daemons) -> None:
+        self.path = daemons.path
+        self._cell = {
+            "SGE_ROOT": str(self.path),
             "SGE_CELL": "default",
-            "SGE_QMASTER_PORT": str(port),
-            "SGE_EXECD_PORT": str(port + 1),
+            "SGE_QMASTER_PORT": "6444",
+            "SGE_EXECD_PORT": "6445",
         }
+        #: In its PATH the commands run on h1.
+        self.environ = {**os.environ, **self._cell, "PATH": daemons.commands(COMMANDS)}
+        self._daemons = daemons
 
     def kill_master(self) -> None:
         """Kill sge_qmaster; execution goes on."""
-        pid = self._pids()["qmaster"]
-        os.kill(pid, signal.SIGKILL)
+        self._daemons.kill("sge_qmaster")
 
     def start_master(self) -> None:
-        """Start sge_qmaster again, as the recipe does."""
-        log = self.path / "log" / "qmaster.again"
-        start = f"setsid sge_qmaster >{log} 2>&1 </dev/null & echo $!"
-        pid = int(self.run("env", "SGE_ND=1", "sh", "-c", start))
-        pids = self._pids() | {"qmaster": pid}
-        text = "".join(f"{name} {pid}\n" for name, pid in pids.items())
-        (self.path / "pids").write_text(text)
-
-    def _pids(self) -> dict[str, int]:
-        lines = (self.path / "pids").read_text().splitlines()
-        return {name: int(pid) for name, pid in map(str.split, lines)}
+        """Start sge_qmaster; again, after it was killed. Return when it answers."""
+        self._start("sge_qmaster")
+        self._daemons.wait_until(lambda: self.run("qconf", "-sh").strip() == "h1")
 
     def run(self, *argv: object) -> str:
         """Run one of its commands; return what it wrote."""
-        done = subprocess.run(
-            [str(word) for word in argv],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        return done.stdout + done.stderr
+        return self._daemons.run(argv, self.environ)
+
+    def start(self, slots: int) -> None:
+        """Start all daemons; return when the host takes jobs."""
+        for words in sge_files.spool(self.path):
+            self.run(*words)
+        self.start_master()
+        for option, file in sge_files.objects(self.path, slots, self._shown):
+            self.run("qconf", option, file)
+        self._start("sge_execd")
+        self._daemons.wait_until(self._takes_jobs)
+
+    def _takes_jobs(self) -> bool:
+        """Tell whether its queue has an instance on the host, without any letter of trouble."""
+        lines = self.run("qstat", "-f").splitlines()
+        return any(line.startswith("all.q@") and len(line.split()) == 5 for line in lines)
+
+    def _shown(self, option: str) -> str:
+        return self.run("qconf", option)
+
+    def _start(self, name: str) -> None:
+        # By SGE_ND it stays in the foreground.
+        self._daemons.start(name, 1, [name], {**self._cell, "SGE_ND": "1"})
 
 
 @contextmanager
 def cell(slots: int) -> Iterator[GridEngine]:
     """Start a Grid Engine with this many slots."""
-    if not (RECIPES / "sge-up.sh").exists() or not shutil.which("sge_qmaster"):
-        pytest.skip(
-            "there is no recipe for Grid Engine here, or no Grid Engine"
-            " (`apt-get install gridengine-master gridengine-exec gridengine-client`)"
-        )
-    if os.geteuid():
-        pytest.skip("only root can start a cell")
-    path = Path("/tmp") / f"balsam-sge-{os.getpid()}"
-    environ = {name: value for name, value in os.environ.items() if name != "BALSAM_HOME"}
-    port = _two_ports()
-    environ["SGE_PORT"] = str(port)
-    subprocess.run([RECIPES / "sge-up.sh", str(slots), path], env=environ, check=True)
+    programs = ("sge_qmaster", "sge_execd", "qsub")
+    require(programs, "gridengine-master gridengine-exec gridengine-client")
+    daemons = Daemons("sge", 1)
     try:
-        yield GridEngine(path, port)
+        engine = GridEngine(daemons)
+        engine.start(slots)
+        yield engine
     finally:
-        subprocess.run([RECIPES / "sge-down.sh", path], env=environ, check=True)
-        shutil.rmtree(path)
-
-
-def _two_ports() -> int:
-    """Return a port of this machine that is free now, and the next one too."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
+        daemons.close()

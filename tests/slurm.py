@@ -1,90 +1,109 @@
-"""A real Slurm on hosts of its own, where the recipe for it stands beside the project."""
+"""A real Slurm on hosts of its own."""
 
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-#: Facts about setting up real systems; they stand beside the project where there are any.
-RECIPES = Path(__file__).parents[2] / "shared" / "recipes"
+from tests import slurm_conf
+from tests.daemons import Daemons, absent, require
+
 #: Those of Slurm's commands that adapters and launchers use.
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sacct", "sacctmgr", "srun")
+#: What accounts need besides.
+ACCOUNTS = ("slurmdbd", "mariadbd", "mariadb-install-db", "mariadb")
+_DATABASE = """
+create database slurm;
+create user slurm@'127.0.0.1' identified by 'slurm';
+create user slurm@localhost identified by 'slurm';
+grant all on slurm.* to slurm@'127.0.0.1';
+grant all on slurm.* to slurm@localhost;
+"""
 
 
 class Slurm:
-    """Hosts h1, h2, …, the controller on the first; or all on this machine, which is node1, …."""
+    """Hosts h1, h2, …; the controller is on the first."""
 
-    def __init__(self, path: Path, has_hosts: bool = True) -> None:
-        self.path = path
-        self._has_hosts = has_hosts
-        self.environ = {**os.environ, "SLURM_CONF": str(path / "slurm.conf")}
+    def __init__(self, daemons: Daemons) -> None:
+        self.path = daemons.path
+        self._daemons = daemons
+        self._conf = {"SLURM_CONF": str(self.path / "slurm.conf")}
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables of the test that asks, and Slurm's: what is submitted has them, too."""
+        return os.environ | self._conf
 
     def commands(self) -> dict[str, str]:
         """Return an environment in whose PATH Slurm's commands run on the first host."""
-        folder = self.path / "bin"
-        if not folder.exists():
-            folder.mkdir()
-            for name in COMMANDS:
-                program = shutil.which(name)
-                file = folder / name
-                file.write_text(f'#!/bin/sh\nexec {shlex.join(self.on(1, [program]))} "$@"\n')
-                file.chmod(0o755)
-        return {**self.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+        return {**self.environ, "PATH": self._daemons.commands(COMMANDS)}
 
     def process(self, name: str) -> int:
-        """Return the process id of a daemon: slurmctld, slurmd.node1, …; the one started last."""
-        lines = (self.path / "pids").read_text().splitlines()
-        return [int(line.split()[1]) for line in lines if line.split()[0] == name][-1]
+        """Return the process id of a daemon: slurmctld, slurmd.h1, …; of the one started last."""
+        return self._daemons.pid(name)
 
     def start_controller(self) -> None:
-        """Start slurmctld again, as the recipe does, after it was killed."""
-        log = self.path / "log" / "slurmctld.again"
-        start = f"setsid {shlex.join(self.on(1, ['slurmctld', '-D']))} >{log} 2>&1 </dev/null"
-        words = ["sh", "-c", f"{start} & echo $!"]
-        pid = int(subprocess.check_output(words, env=self.environ, text=True))
-        with (self.path / "pids").open("a") as pids:
-            pids.write(f"slurmctld {pid}\n")
+        """Start slurmctld; again, after it was killed."""
+        self._start("slurmctld", 1, "slurmctld", "-D")
 
     def on(self, number: int, argv: Sequence[object]) -> list[str]:
         """Return the words that run *argv* on a host."""
-        there = [f"{self.path}.net/on", str(number)] if self._has_hosts else []
-        return [*there, *map(str, argv)]
+        return self._daemons.hosts.on(number, argv)
 
     def run(self, *argv: object) -> str:
         """Run one of Slurm's commands on the first host; return what it wrote."""
-        done = subprocess.run(
-            self.on(1, argv), env=self.environ, capture_output=True, text=True, timeout=120
-        )
-        return done.stdout + done.stderr
+        return self._daemons.run(argv, self.environ)
+
+    def start(self, count: int, has_accounts: bool) -> None:
+        """Start all daemons; return when all nodes are idle."""
+        names = ("socket", "key-file", "pid-file", "log-file", "seed-file")
+        files = [f"--{name}={self.path}/munge.{name}" for name in names]
+        # --force: as root it would not start.
+        self._start("munged", 1, "munged", "--foreground", "--force", *files)
+        self._daemons.wait_until((self.path / "munge.socket").exists)
+        if has_accounts:
+            self._start_accounts()
+        self.start_controller()
+        for number in range(1, count + 1):
+            self._start(f"slurmd.h{number}", number, "slurmd", "-D", "-N", f"h{number}")
+        idle = ("sinfo", "--noheader", "--partition=debug", "--states=idle", "--format=%D")
+        self._daemons.wait_until(lambda: self.run(*idle).strip() == str(count))
+
+    def _start_accounts(self) -> None:
+        data = ("--no-defaults", "--user=root", f"--datadir={self.path}/mariadb")
+        socket = f"--socket={self.path}/mariadb.sock"
+        client = ("mariadb", "--no-defaults", socket, "--execute")
+        self.run("mariadb-install-db", *data, "--skip-test-db")
+        self._start("mariadbd", 1, "mariadbd", *data, socket, "--bind-address=127.0.0.1")
+        self._daemons.wait_until(lambda: not self.run(*client, "select 1").startswith("ERROR"))
+        self.run(*client, _DATABASE)
+        self._start("slurmdbd", 1, "slurmdbd", "-D")
+        show = ("sacctmgr", "--noheader", "show", "cluster")
+        self._daemons.wait_until(lambda: "error" not in self.run(*show))
+        self.run("sacctmgr", "--immediate", "add", "cluster", "test")
+
+    def _start(self, name: str, number: int, *argv: object) -> None:
+        self._daemons.start(name, number, argv, self._conf)
 
 
 @contextmanager
-def cluster(count: int, **settings: str) -> Iterator[Slurm]:
-    """Start a Slurm of *count* hosts; *settings* are those of the recipe (CPUS, GPUS, …).
-
-    NETNS="0" is without hosts of its own, as DBD="1" needs it.
-    """
-    if not (RECIPES / "slurm-up.sh").exists() or not Path("/usr/sbin/slurmctld").exists():
-        pytest.skip("there is no recipe for Slurm here, or no Slurm (`apt-get install slurm-wlm`)")
-    if os.geteuid():
-        pytest.skip("only root can make hosts")
-    path = (
-        Path("/tmp") / f"balsam-slurm-{os.getpid()}-{settings.get('NETNS', '1')}"
-    )  # Slurm's sockets need a short path
-    # Namespaces have names for all of the machine; BALSAM_HOME is for what one test starts.
-    environ = {name: value for name, value in os.environ.items() if name != "BALSAM_HOME"}
-    environ |= {"NETNS": "1", "PREFIX": f"balsam{os.getpid()}h", **settings}
-    subprocess.run([RECIPES / "slurm-up.sh", str(count), path], env=environ, check=True)
+def cluster(
+    count: int, *, cpus: int = 4, gpus: int = 0, has_accounts: bool = False, more: str = ""
+) -> Iterator[Slurm]:
+    """Start a Slurm of *count* hosts with CPUs and GPUs each; *more* are lines of slurm.conf."""
+    programs = ("munged", "slurmctld", "slurmd", "sbatch")
+    require(programs, "slurm-wlm munge")
+    if has_accounts and (missing := absent(ACCOUNTS)):
+        pytest.skip(f"{', '.join(missing)} is missing (Debian: slurmdbd mariadb-server)")
+    daemons = Daemons("slurm", count)
     try:
-        yield Slurm(path, environ["NETNS"] == "1")
+        addresses = [daemons.hosts.address(number) for number in range(1, count + 1)]
+        slurm_conf.write(daemons.path, addresses, cpus, gpus, has_accounts, more)
+        slurm = Slurm(daemons)
+        slurm.start(count, has_accounts)
+        yield slurm
     finally:
-        subprocess.run([RECIPES / "slurm-down.sh", path], env=environ, check=True)
-        shutil.rmtree(path)
-        shutil.rmtree(f"{path}.net", ignore_errors=True)
+        daemons.close()

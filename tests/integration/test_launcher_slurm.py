@@ -19,7 +19,7 @@ TELL = "#\necho $(hostname) ${SLURM_PROCID-no} ${PMI_RANK-no} ${PMIX_RANK-no}; s
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
-    with cluster(3, CPUS="2", BASEPORT="28400") as found:
+    with cluster(3, cpus=2) as found:
         yield found
 
 

@@ -51,7 +51,7 @@ json.dump(told, open(sys.argv[1], "w"))
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
     """Two hosts of two CPUs and GPUs (which are devices only)."""
-    with cluster(2, GPUS="2", CPUS="2", BASEPORT="28300") as found:
+    with cluster(2, cpus=2, gpus=2) as found:
         yield found
 
 

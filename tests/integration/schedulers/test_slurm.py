@@ -29,7 +29,7 @@ Submit = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
-    with cluster(2, CPUS="2") as found:
+    with cluster(2, cpus=2) as found:
         yield found
 
 
@@ -205,7 +205,7 @@ def test_accounts_tell_of_what_the_queue_forgot(tmp_path: Path) -> None:
         minutes=10,
     )
     script.write_text("\n".join(["#!/bin/bash", *SLURM.directives(submission), "exit 3"]))
-    with cluster(1, CPUS="2", NETNS="0", DBD="1", BASEPORT="29400") as accounted:
+    with cluster(1, cpus=2, has_accounts=True) as accounted:
         run = Command(30, accounted.commands())
 
         def forgetful(argv: Sequence[str], stdin: str = "") -> Answer:

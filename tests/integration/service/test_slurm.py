@@ -52,7 +52,7 @@ AWAY = float(os.environ.get("BALSAM_TEST_AWAY_SECONDS", "15"))
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
-    with cluster(4, CPUS="4", BASEPORT="28600", EXTRA=PARTITIONS) as found:
+    with cluster(4, cpus=4, more=PARTITIONS) as found:
         yield found
 
 
