@@ -255,7 +255,9 @@ def _queue_tables(queues: Any, file: Path, known: dict[str, Any]) -> list[tuple[
     defaults = msgspec.to_builtins(QueuePolicy())
     for queue in queues:
         known.update({f"queues.{queue}.{name}": value for name, value in defaults.items()})
-    return [(f"queues.{queue}", group) for queue, group in queues.items()]
+    # A table without anything in it says that the queue is to be used.
+    empty = {"use": True}
+    return [(f"queues.{q}", empty if group == {} else group) for q, group in queues.items()]
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:

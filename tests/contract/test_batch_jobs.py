@@ -192,6 +192,18 @@ def test_jobs_that_wait_for_their_retry(client: LocalClient, pilot: Pilot, clock
     assert found.example == ids[0]
 
 
+def test_of_jobs_that_run_the_mean_start_is_told(
+    client: LocalClient, pilot: Pilot, clock: Clock
+) -> None:
+    add(client, "a", "b", "c")
+    start = clock.now
+    for leased in pilot.lease(2):
+        pilot.start(leased)
+        clock.now += 60
+    since = {each.state: each.since for each in client.waiting(100)}
+    assert since == {State.RUNNING: pytest.approx(start + 30), State.PREPROCESSED: 0.0}
+
+
 def test_counting_by_workflow(client: LocalClient) -> None:
     jobs = [Job(name=str(i), workflow=f"w{i % 2}", application="a") for i in range(5)]
     client.create_jobs(jobs)

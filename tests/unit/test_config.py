@@ -283,6 +283,11 @@ def test_queues_have_a_table_each(balsam_home: Path, site: Path) -> None:
     assert origins["queues.debug.max_nodes"] == str(balsam_home / "settings.toml")
 
 
+def test_an_empty_table_is_a_queue_to_use(site: Path) -> None:
+    (site / "balsam.toml").write_text("[queues.debug]\n")
+    assert config.load(site).queues == {"debug": config.QueuePolicy()}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

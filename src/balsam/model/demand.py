@@ -28,6 +28,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     was_timed_out: bool = False  #: a launcher's time ended before one of their runs did
     owner: str = ""
     workflow: str = ""  #: '' unless they were counted by workflow
+    since: float = 0.0  #: of those that run, the mean time of their start
     count: int = 1
     example: int = 0  #: the lowest id
 

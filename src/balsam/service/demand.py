@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
 from balsam.model.batch_job import WAITING_STATES, BatchJob
 from balsam.model.demand import Waiting
-from balsam.model.job import Job
-from balsam.model.resources import NodeResources, Request
+from balsam.model.resources import NodeResources
 from balsam.model.run_time import RunTime
 from balsam.model.states import State
 from balsam.model.walltime import time_limit
@@ -23,15 +21,7 @@ MOST_JOBS = 100_000
 SOON_SECONDS = 600.0
 #: Minutes: no job is taken to need less.
 SHORTEST = 1e-3
-#: What `elapsed_of` needs of jobs. What they are bound to is no matter here.
-CLASS_FIELDS = (
-    *(name for name in Request.__struct_fields__ if name != "cpu_affinity"),
-    *("wall_time_minutes", "application", "launcher_id", "updated_at"),
-)
-
 Minutes = Callable[[Waiting], float]
-#: Minutes that jobs have run already, all together: by launcher, request, walltime and app.
-Elapsed = Mapping[tuple[int | None, Request, float, str], float]
 
 
 def minutes_of(run_times: Iterable[RunTime], assumed: float, whole: float) -> Minutes:
@@ -83,15 +73,6 @@ def works_of(waiting: Iterable[Waiting], minutes: Minutes, owner: str, now: floa
     return found
 
 
-def elapsed_of(running: Iterable[Job], now: float) -> Elapsed:
-    """Return how long jobs have run already, by launcher and class."""
-    found: dict[tuple[int | None, Request, float, str], float] = defaultdict(float)
-    for job in running:
-        key = job.launcher_id, job.request, job.wall_time_minutes, job.application
-        found[key] += max(0.0, now - job.updated_at) / 60
-    return found
-
-
 def allocations_of(
     live: Iterable[BatchJob],
     pilots: Mapping[int | None, LauncherInfo],
@@ -99,7 +80,6 @@ def allocations_of(
     minutes: Minutes,
     nodes: Mapping[str, NodeResources],
     now: float,
-    elapsed: Elapsed,
 ) -> list[Allocation]:
     """Return the live batch jobs as supply; those that are to be cancelled are none.
 
@@ -109,8 +89,6 @@ def allocations_of(
         The launcher of each batch job that has one, by the batch job's id.
     nodes
         What the nodes of each queue are like.
-    elapsed
-        How long jobs have run already (`elapsed_of`).
     """
     found = []
     for each in live:
@@ -132,7 +110,7 @@ def allocations_of(
                 is_waiting=each.state in WAITING_STATES,
                 is_ours=each.service_id is not None,
                 node=node,
-                used=_used(pilot, waiting, minutes, node, elapsed) if pilot else 0.0,
+                used=_used(pilot, waiting, minutes, node, now) if pilot else 0.0,
                 takes=_filter(each),
             )
         )
@@ -158,7 +136,7 @@ def _used(
     waiting: Iterable[Waiting],
     minutes: Minutes,
     node: NodeResources,
-    elapsed: Elapsed,
+    now: float,
 ) -> float:
     """Return the node-minutes that the jobs which a launcher has will still take."""
     used = 0.0
@@ -168,11 +146,9 @@ def _used(
         work = Work(request=each.request, minutes=minutes(each), count=0, example=0)
         fits = kind(node, work)
         if fits:
-            rest = each.count * fits.minutes
-            if each.state is State.RUNNING:
-                key = pilot.id, each.request, each.wall_time_minutes, each.application
-                rest = max(0.0, rest - elapsed.get(key, 0.0))
-            used += fits.nodes / fits.at_once * rest
+            begun = (now - each.since) / 60 if each.state is State.RUNNING else 0.0
+            rest = max(0.0, fits.minutes - max(0.0, begun))
+            used += fits.nodes / fits.at_once * each.count * rest
     return used
 
 

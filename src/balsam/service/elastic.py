@@ -10,19 +10,15 @@ from balsam.client.interface import Client
 from balsam.config import QueuePolicy, Settings, user_name
 from balsam.errors import BudgetSpent, SchedulerRefused
 from balsam.model.batch_job import BatchJob
-from balsam.model.job import Job
 from balsam.model.query import Query, parse
 from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
-from balsam.model.states import State
 from balsam.model.walltime import LAST_SECONDS, START_MINUTES
 from balsam.schedulers.scheduler import Queue, Run, Scheduler, Window
 from balsam.service import record, submit
 from balsam.service.demand import (
-    CLASS_FIELDS,
     MOST_JOBS,
     allocations_of,
-    elapsed_of,
     minutes_of,
     works_of,
 )
@@ -75,12 +71,11 @@ def foresee(
     grace = _grace_minutes(settings)
     whole = longest_work(queues, grace)
     minutes = minutes_of(client.run_times(), settings.service.job_minutes, whole)
-    elapsed = elapsed_of(_running(client), now)
     budget, spent = settings.service.budget_node_hours, client.node_hours()
     site = Site(
         queues=queues,
         nodes=nodes,
-        allocations=allocations_of(live, pilots, waiting, minutes, nodes, now, elapsed),
+        allocations=allocations_of(live, pilots, waiting, minutes, nodes, now),
         windows=windows if settings.service.backfill else (),
         budget_left=budget - spent if budget else None,
         target_minutes=settings.service.target_minutes,
@@ -94,12 +89,6 @@ def _grace_minutes(settings: Settings) -> float:
     """Return what launchers keep for their end, beyond the half of `START_MINUTES`."""
     seconds = settings.launcher.grace_seconds + LAST_SECONDS
     return max(0.0, seconds / 60 - START_MINUTES / 2)
-
-
-def _running(client: Client) -> list[Job]:
-    """Return the jobs that run, with what `elapsed_of` needs of them."""
-    query = Query(filters=parse({"state": State.RUNNING}, "jobs"), limit=MOST_JOBS)
-    return client.jobs(query, CLASS_FIELDS)
 
 
 def _last(client: Client) -> list[BatchJob]:

@@ -58,6 +58,7 @@ def _jobs(by_workflow: bool) -> sa.Select[Any]:
         *(jobs.c[name] for name in _PLAIN),
         jobs.c.id,
         jobs.c.retry_at,
+        jobs.c.updated_at,
         jobs.c.retry_at.is_not(None).label("is_delayed"),
         (jobs.c.timeouts > 0).label("was_timed_out"),
         workflow,
@@ -70,6 +71,9 @@ def _counted(connection: Connection, statement: sa.Select[Any]) -> list[Waiting]
     counts = {
         "count": sa.func.count().label("count"),
         "example": sa.func.min(some.c.id).label("example"),
+        "since": sa.func.coalesce(
+            sa.func.avg(sa.case((some.c.state == State.RUNNING, some.c.updated_at))), 0.0
+        ).label("since"),
         "retry_at": sa.func.min(some.c.retry_at).label("retry_at"),
     }
     grouped = sa.select(*kinds, *counts.values()).group_by(*kinds)

@@ -15,7 +15,7 @@ import msgspec
 
 from balsam.model.batch_job import BatchJob, BatchState
 from balsam.model.demand import Waiting
-from balsam.model.resources import NodeResources, Request
+from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
 from balsam.model.states import State
 from balsam.model.walltime import time_limit
@@ -121,17 +121,20 @@ class Cluster:
         """Return the jobs that have not ended by class, as the record tells of them."""
         counted: Counter[tuple[Waiting, State, int | None, bool]] = Counter()
         examples: dict[tuple[Waiting, State, int | None, bool], int] = {}
+        begun: dict[tuple[Waiting, State, int | None, bool], float] = defaultdict(float)
         for task in self.tasks:
             if not task.is_done and task.arrives <= self.now:
                 key = task.asks, task.state(), task.launcher, task.was_stopped
                 counted[key] += 1
                 examples.setdefault(key, task.id)
+                begun[key] += task.started * 60 if task.launcher is not None else 0.0
         return [
             msgspec.structs.replace(
                 asks,
                 state=state,
                 launcher_id=launcher,
                 was_timed_out=stopped,
+                since=begun[asks, state, launcher, stopped] / count,
                 count=count,
                 example=examples[asks, state, launcher, stopped],
             )
@@ -158,21 +161,11 @@ class Cluster:
                     minutes,
                     self.nodes,
                     now,
-                    self.elapsed(),
                 ),
                 windows=self.windows() if self.backfill else (),
                 budget_left=None if self.budget is None else self.budget - self.spent(),
             ),
         )
-
-    def elapsed(self) -> dict[tuple[int | None, Request, float, str], float]:
-        found: dict[tuple[int | None, Request, float, str], float] = defaultdict(float)
-        for task in self.tasks:
-            if task.launcher is not None:
-                asks = task.asks
-                key = task.launcher, asks.request, asks.wall_time_minutes, asks.application
-                found[key] += self.now - task.started
-        return found
 
     def windows(self) -> list[Window]:
         free = {name: self.free(name) for name in self.sizes}

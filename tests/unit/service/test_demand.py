@@ -9,15 +9,12 @@ import pytest
 
 from balsam.model.batch_job import WAITING_STATES, BatchJob, BatchState
 from balsam.model.demand import Waiting
-from balsam.model.job import Job
 from balsam.model.run_time import RunTime
 from balsam.model.states import State
 from balsam.model.wire import LauncherInfo
 from balsam.service.demand import (
     SOON_SECONDS,
-    Elapsed,
     allocations_of,
-    elapsed_of,
     minutes_of,
     works_of,
 )
@@ -115,11 +112,10 @@ def allocations(
     *batches: BatchJob,
     launcher: LauncherInfo | None = None,
     held: list[Waiting] | None = None,
-    elapsed: Elapsed | None = None,
 ) -> list[Allocation]:
     pilots: dict[int | None, LauncherInfo] = {7: launcher} if launcher else {}
     nodes = {"q": node(cores=4)}
-    return allocations_of(batches, pilots, held or [], HOUR, nodes, NOW, elapsed or {})
+    return allocations_of(batches, pilots, held or [], HOUR, nodes, NOW)
 
 
 @pytest.mark.parametrize("state", sorted(WAITING_STATES))
@@ -157,25 +153,20 @@ def test_nodes_of_a_queue_that_is_not_used_are_as_its_launcher_says() -> None:
 
 def test_jobs_that_a_launcher_holds_and_those_that_run_take_its_time() -> None:
     held = [
-        waiting(4, launcher_id=3, state=State.RUNNING),  # of 10 minutes, 4 on a node
+        # Of 10 minutes, 4 on a node, half way.
+        waiting(4, launcher_id=3, state=State.RUNNING, since=NOW - 300),
         waiting(8, launcher_id=3),
         waiting(8, launcher_id=9),
     ]
     running = batch(state=BatchState.RUNNING, started_at=NOW - 600)
     (found,) = allocations(running, launcher=pilot(), held=held)
-    assert found.used == pytest.approx(10 + 20)
-    jobs = [
-        Job(name=f"{n}", launcher_id=3, application="app", updated_at=NOW - 300) for n in range(4)
-    ]
-    (found,) = allocations(running, launcher=pilot(), held=held, elapsed=elapsed_of(jobs, NOW))
     assert found.used == pytest.approx(5 + 20)
 
 
 def test_jobs_that_run_for_longer_than_they_say_take_nothing_more() -> None:
-    held = [waiting(4, launcher_id=3, state=State.RUNNING)]
-    jobs = [Job(name="a", launcher_id=3, application="app", updated_at=0.0)]
+    held = [waiting(4, launcher_id=3, state=State.RUNNING, since=NOW - 9000)]
     running = batch(state=BatchState.RUNNING, started_at=NOW - 600)
-    (found,) = allocations(running, launcher=pilot(), held=held, elapsed=elapsed_of(jobs, NOW))
+    (found,) = allocations(running, launcher=pilot(), held=held)
     assert found.used == 0.0
 
 
