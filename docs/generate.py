@@ -185,7 +185,13 @@ def settings_page() -> str:
 
 def _type(kind: Any) -> str:
     name = inspect.formatannotation(kind)
-    for module in ("typing.", "balsam.model.states.", "balsam.model.batch_job.", "balsam.model.wire.", "balsam.model.retry."):
+    for module in (
+        "typing.",
+        "balsam.model.states.",
+        "balsam.model.batch_job.",
+        "balsam.model.wire.",
+        "balsam.model.retry.",
+    ):
         name = name.replace(module, "")
     return name
 
