@@ -17,6 +17,7 @@ MEMORY = 4096
 # - DefMemPerCPU: else each step takes all memory of its nodes, and the next has to wait.
 # - PropagateResourceLimits: root in a container may not raise the limits of whoever submits.
 # - ReturnToService: a host that was taken for lost is back when it answers.
+# - SlurmdTimeout: hosts are asked every few seconds what runs on them.
 _CONF = """\
 ClusterName=test
 SlurmctldHost=h1({controller})
@@ -39,6 +40,7 @@ EnforcePartLimits=ALL
 PropagateResourceLimits=NONE
 SlurmdParameters=config_overrides
 ReturnToService=2
+SlurmdTimeout=20
 KillWait=3
 SchedulerParameters=batch_sched_delay=0,sched_interval=5,bf_interval=5,sched_min_interval=0
 {accounts}
