@@ -243,9 +243,6 @@ class Service:
         )
         self._say_pauses(found)
         self._status.queues, self._status.unmet = found.queues, found.plan.unmet
-        if found.plan.waits and found.plan.waits != self._status.waits:
-            self._tell(f"nothing more is asked for: {found.plan.waits}")
-        self._status.waits = found.plan.waits
         self._status.budget_node_hours = found.budget
         for line in elastic.ask(
             self._client,
@@ -256,6 +253,9 @@ class Service:
             self._id,
         ):
             self._tell(line)
+        if found.plan.waits and found.plan.waits != self._status.waits:
+            self._tell(f"nothing more is asked for: {found.plan.waits}")
+        self._status.waits = found.plan.waits
         self._take_back(found.plan.surplus)
         self._status.spent_node_hours = self._client.node_hours()
 

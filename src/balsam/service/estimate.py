@@ -37,10 +37,12 @@ class Work(msgspec.Struct, kw_only=True):
             cores = asked.cores_per_node
             words.append(f"{cores} core{'s' if cores > 1 else ''}")
         if asked.gpu_units:
-            words.append(f"{asked.gpu_units / UNITS:g} GPUs")
+            gpus = asked.gpu_units / UNITS
+            words.append(f"{gpus:g} GPU{'s' if gpus > 1 else ''}")
         if asked.memory_mib:
             words.append(f"{asked.memory_mib} MiB")
-        return f"{', '.join(words)} for {self.minutes:g} minutes"
+        minutes = f"{self.minutes:.1f}".removesuffix(".0") if self.minutes >= 0.1 else "under 0.1"
+        return f"{', '.join(words)} for {minutes} minutes"
 
 
 def places(node: NodeResources, request: Request) -> int:
