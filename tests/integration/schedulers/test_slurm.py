@@ -152,8 +152,9 @@ def test_a_controller_that_is_killed_knows_the_same_requests_again(
     run: Command, submit: Submit, slurm: Slurm, tmp_path: Path
 ) -> None:
     body = "until [ -e go ]; do sleep 0.1; done; exit 3"
-    first, second = submit(body), submit(body, "balsam-2")
+    first = submit(body)
     wait_for(run, first, B.RUNNING)
+    second = submit(body, "balsam-2")
     # It saves what it knows a little later: what came after would be lost, with its id.
     saved = slurm.path / "state" / "job_state"
     wait_until(lambda: saved.exists() and b"balsam-2" in saved.read_bytes())
