@@ -31,7 +31,8 @@ from balsam.schedulers.times import walltime
 
 AWAY = re.compile(
     r"commlib error|unable to (send message|contact)|got (send|select|read) error|communication"
-    r"|connection refused|timed? ?out|can't resolve|qmaster (is )?not|comunication_error",
+    r"|connection refused|timed? ?out|can't resolve|qmaster (is )?not|comunication_error"
+    r"|unable to read qmaster name",
     re.IGNORECASE,
 )
 _OVER = re.compile(r"does not exist|already in deletion|has registered|has deleted", re.IGNORECASE)
