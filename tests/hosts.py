@@ -26,6 +26,7 @@ NETWORK = "10.77.0"
 #: Seconds until a host that does not start, or a process that does not end, is given up.
 PATIENCE = 30.0
 
+#: HOME: without it each login would read the user's start-up files, and wait for what they do.
 _SSHD = """\
 Port 22
 HostKey {path}/host_key
@@ -34,6 +35,7 @@ StrictModes no
 UsePAM no
 PidFile none
 MaxStartups 100
+SetEnv HOME={path}
 """
 #: Multiplexing, and questions, are not for tests.
 _SSH = """\

@@ -49,7 +49,8 @@ def failures(
     launched
         Ids of the batch jobs whose launcher was heard of.
     since
-        What ended before is forgotten: the service was started anew.
+        What was asked for before is forgotten: the service was started anew. (Batch systems tell
+        ends in whole seconds, of their own clock.)
     """
     found: dict[str, Failures] = {}
     succeeded: set[str] = set()
@@ -58,7 +59,7 @@ def failures(
             continue
         ended_at = each.ended_at or each.created_at
         bad = each.state in (BatchState.SUBMIT_FAILED, BatchState.FAILED, BatchState.LOST)
-        if ended_at < since or not (bad or each.id not in launched):
+        if each.created_at < since or not (bad or each.id not in launched):
             succeeded.add(each.queue)
         elif each.queue not in succeeded:
             before = found.get(each.queue)

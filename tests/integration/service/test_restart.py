@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -141,7 +142,8 @@ def test_jobs_of_a_launcher_that_dies_run_again(
     campaign.wait_for(job, State.RUNNING)
     wait_until((Path(campaign.get(job).workdir) / "once").exists)
     for process in tree(campaign):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it ended with its parent
+            process.kill()
     service.wait_for_jobs(1)
     service.wait_until_quiet()
     assert [each.outcome for each in campaign.attempts(job)][-1] == "done"
@@ -158,9 +160,9 @@ def tree(campaign: Campaign) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
+            if "--batch-job" in words and str(campaign.site) in words:
+                found += [process, *process.children(recursive=True)]
         except psutil.Error:
             continue
-        if "--batch-job" in words and str(campaign.site) in words:
-            found += [process, *process.children(recursive=True)]
     assert found, "no batch job runs"
     return found

@@ -47,7 +47,7 @@ max_nodes = 2
 max_minutes = 30
 """
 #: How long slurmctld is away, in seconds.
-AWAY = float(os.environ.get("BALSAM_TEST_AWAY_SECONDS", "15"))
+AWAY = float(os.environ.get("BALSAM_TEST_AWAY_SECONDS", "8"))
 
 
 @pytest.fixture(scope="module")
