@@ -30,13 +30,14 @@ class Leasing:
         self.retry_at: float | None = None  #: when the next job that waits for its retry comes
         self._request = request
         self._hungry = True  #: there may be jobs to lease
+        self._news = False  #: there is cause to ask that came after the last request
         self._urgent = False  #: there may be jobs that go before all in stock
         self._looked_at = 0.0
         self._mean_units = UNITS
 
     def look(self, *, urgent: bool = False) -> None:
         """There may be jobs to lease; *urgent*: also some that go before all in stock."""
-        self._hungry = True
+        self._hungry = self._news = True
         self._urgent = self._urgent or urgent
 
     def times(self) -> list[float]:
@@ -77,6 +78,7 @@ class Leasing:
         request.only_priority_from = board.classes.highest_priority() + 1 if in_stock else None
         request.minutes_left, request.too_long = minutes_left, too_long
         self._looked_at, self.is_asked, self._urgent, self.retry_at = now, True, False, None
+        self._news = False
         request.number += 1
         return msgspec.structs.replace(request)
 
@@ -85,7 +87,8 @@ class Leasing:
         self.is_asked = False
         self.retry_at = None if lease.next_in is None else now + lease.next_in
         if self._request.only_priority_from is None:
-            self._hungry = len(lease.jobs) >= self._request.limit
+            # What has come meanwhile (a node, say) the answer may know nothing of.
+            self._hungry = self._news or len(lease.jobs) >= self._request.limit
         if lease.jobs:
             cores = max((node.cores for node in nodes), default=1)
             units = sum(job.request.all_core_units(cores) for job in lease.jobs)
