@@ -104,7 +104,7 @@ class Service:
                 while not self._stop:
                     self._look()
                     self._wait(watching, signals)
-                self._renew(urgent=True)  # who asked, when a signal was not all
+                self._try_to_renew(urgent=True)  # who asked, when a signal was not all
                 self._client.end_service(self._id, self._stop)
             except ServiceRuns:
                 raise
@@ -160,7 +160,7 @@ class Service:
                 os.read(signals, 512)
             if watching.fileno() in ready:
                 watching.clear()
-                self._renew()  # it may be that it is asked to stop
+                self._try_to_renew()  # it may be that it is asked to stop
                 now = time.monotonic()
                 deadline = min(deadline, max(earliest, now + SETTLE_SECONDS))
 
@@ -193,17 +193,17 @@ class Service:
             raise
         except BalsamError as error:  # a template or a setting that cannot be used
             self._say_trouble(str(error))
-        self._renew_at_last()
+        self._try_to_renew(urgent=True)
 
     def _say_trouble(self, trouble: str) -> None:
         if self._status.trouble != trouble:
             self._tell(f"{trouble}; trying again")
         self._status.trouble = trouble
 
-    def _renew_at_last(self) -> None:
-        """Write down what is known now."""
+    def _try_to_renew(self, *, urgent: bool = False) -> None:
+        """Renew, unless the database is away: the next look tries again."""
         try:
-            self._renew(urgent=True)
+            self._renew(urgent=urgent)
         except StoreError as error:
             if not error.retryable:
                 raise
