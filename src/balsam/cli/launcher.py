@@ -7,7 +7,7 @@ import math
 from argparse import Namespace
 
 from balsam.cli.context import open_site
-from balsam.cli.values import tags
+from balsam.cli.values import add_launcher_tags, tags
 from balsam.errors import InvalidInput
 
 
@@ -21,13 +21,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--consume-all", action="store_true", help="run the jobs of all workflows")
     which.add_argument("--wf-filter", metavar="S", help="run jobs whose workflow contains S")
-    parser.add_argument(
-        "--tag",
-        metavar="K=V",
-        action="append",
-        default=[],
-        help="run only jobs with this tag (repeatable)",
-    )
+    add_launcher_tags(parser)
     parser.add_argument(
         "--job-mode",
         choices=("auto", "serial", "mpi"),

@@ -16,7 +16,7 @@ from balsam.cli import output, preflight
 from balsam.cli.batch_system import BatchSystem, batch_system
 from balsam.cli.context import open_site, tell, warn
 from balsam.cli.selectors import tag_filter
-from balsam.cli.values import tags
+from balsam.cli.values import add_launcher_tags, tags
 from balsam.client.interface import Client
 from balsam.config import user_name
 from balsam.errors import SchedulerAway, SchedulerError
@@ -77,13 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wf-filter", default="", metavar="S", help="run jobs whose workflow contains S"
     )
-    parser.add_argument(
-        "--tag",
-        metavar="K=V",
-        action="append",
-        default=[],
-        help="run only jobs with this tag (repeatable)",
-    )
+    add_launcher_tags(parser)
     parser.add_argument(
         "--sched-flags",
         default="",

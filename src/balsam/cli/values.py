@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shlex
@@ -203,6 +204,17 @@ def typed(name: str, value: Any) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{name}: {error}") from error
+
+
+def add_launcher_tags(parser: argparse.ArgumentParser) -> None:
+    """Add the option that restricts a launcher to jobs with tags (see `tags`)."""
+    parser.add_argument(
+        "--tag",
+        metavar="K=V",
+        action="append",
+        default=[],
+        help="run only jobs with this tag (repeatable)",
+    )
 
 
 def tags(items: Iterable[str]) -> dict[str, str]:
