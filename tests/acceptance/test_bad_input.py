@@ -155,7 +155,7 @@ CASES = [
     (("modify", "1", "environ", "A=\udcff"), 2, ["environ", r"'A=\udcff'"]),
     (("kill", "--name", "\udcff", "--yes"), 2, [r"'\udcff'"]),
     # cycles and wrong dependencies
-    (("dep", "2", "1"), 1, ["1 → 2 → 1", "cycle"]),
+    (("dep", "2", "1"), 1, ["[1 | ", "[2 | ", " → ", "cycle"]),
     (("dep", "1", "1"), 1, ["1"]),
     (("dep", "1", "2"), 1, ["1", "2"]),
     (("dep", "1", "99"), 1, ["99"]),

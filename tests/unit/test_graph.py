@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balsam.model.graph import Kind, Verdict, find_cycle, find_path, settled_state, verdict
+from balsam.model.graph import (
+    Kind,
+    Verdict,
+    find_cycle,
+    find_path,
+    settled_state,
+    spelled_cycle,
+    verdict,
+)
 from balsam.model.states import END_STATES, STATES, State
 
 edges = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=30)
@@ -97,3 +105,12 @@ def test_a_job_that_depends_on_itself_is_a_cycle() -> None:
 
 def test_a_long_chain_is_no_cycle() -> None:
     assert find_cycle(pairwise(range(100_000))) == []
+
+
+def test_a_long_cycle_is_shown_by_its_ends() -> None:
+    assert spelled_cycle(["a", "b", "a"]) == "a → b → a"
+    labels = [*map(str, range(500)), "0"]
+    shown = spelled_cycle(labels)
+    assert shown.startswith("0 → 1 → ")
+    assert " … (489 more) … " in shown
+    assert shown.endswith(" → 499 → 0")

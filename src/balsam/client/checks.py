@@ -11,7 +11,7 @@ import msgspec
 from balsam.errors import CyclicDependency, InvalidInput, NotFound, UnknownField, nearest
 from balsam.model import records
 from balsam.model.app import App, split_words
-from balsam.model.graph import Kind, find_cycle
+from balsam.model.graph import Kind, find_cycle, spelled_cycle
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
 from balsam.model.query import JSON_FIELDS
 from balsam.model.retry import rules_of
@@ -100,8 +100,8 @@ class NewJobs:
     def _check_cycle(self, jobs: list[Job]) -> None:
         cycle = find_cycle((-p - 1, child) for p, child, _ in self.edges if p < 0)
         if cycle:
-            names = " → ".join(repr(jobs[i].name) for i in cycle)
-            raise CyclicDependency(f"the jobs wait for each other: {names}")
+            names = spelled_cycle([repr(jobs[i].name) for i in cycle])
+            raise CyclicDependency(f"the jobs wait for each other, a cycle: {names}")
 
     @property
     def outside_parents(self) -> set[int]:

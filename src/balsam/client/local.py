@@ -167,7 +167,10 @@ class LocalClient:
 
     def add_dependency(self, parent: int, child: int, kind: Kind = Kind.OK) -> None:
         self._store.write(
-            lambda connection: graph.add(connection, parent, child, kind, self._clock()), _everybody
+            lambda connection: graph.add(
+                connection, parent, child, kind, self._clock(), self.identity.short
+            ),
+            _everybody,
         )
 
     def dependencies(self, ids: list[int]) -> list[tuple[int, int, Kind]]:

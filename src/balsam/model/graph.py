@@ -47,6 +47,19 @@ def settled_state(kind: Kind) -> State:
     return State.JOB_FINISHED if kind == Kind.FAIL else State.FAILED
 
 
+#: Jobs of a cycle that a message shows.
+_MOST_SHOWN = 12
+
+
+def spelled_cycle(labels: list[str]) -> str:
+    """Return a cycle, first job repeated last, as ``a → b → a``; of a long one both its ends."""
+    left_out = len(labels) - _MOST_SHOWN
+    if left_out > 1:
+        half = _MOST_SHOWN // 2
+        labels = [*labels[:half], f"… ({left_out} more) …", *labels[-half:]]
+    return " → ".join(labels)
+
+
 def find_path(
     start: int, goal: int, children: Callable[[list[int]], dict[int, list[int]]]
 ) -> list[int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from balsam.errors import AlreadyExists, CyclicDependency, IllegalMove
-from balsam.model.graph import Kind, Verdict, find_path, verdict
+from balsam.model.graph import Kind, Verdict, find_path, spelled_cycle, verdict
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.store import dialect, jobs, moves
 from balsam.store.moves import Change
@@ -17,15 +19,30 @@ from balsam.store.schema import jobs as job_table
 _CAN_WAIT = (State.AWAITING_PARENTS, State.READY, State.PREPROCESSED, State.RESTART_READY)
 
 
-def add(connection: Connection, parent: int, child: int, kind: Kind, now: float) -> None:
-    """Insert one dependency (see `Client.add_dependency`)."""
+def add(
+    connection: Connection,
+    parent: int,
+    child: int,
+    kind: Kind,
+    now: float,
+    short: Callable[[int], str],
+) -> None:
+    """Insert one dependency (see `Client.add_dependency`).
+
+    Parameters
+    ----------
+    short
+        Gives the first digits of a job's UUID, for messages.
+    """
     # Two edges that are added at the same time could close a circle that neither sees.
     dialect.one_at_a_time(connection, "dependencies")
     states = jobs.require(connection, [parent, child], change=True)
     path = find_path(child, parent, lambda ids: jobs.children(connection, ids))
     if path:
-        circle = " → ".join(map(str, [*path, child]))
-        raise CyclicDependency(f"job {child} cannot wait for {parent}: {circle} would be a cycle")
+        names = moves.names(connection, path)
+        labels = [f"{names[job]} [{job} | {short(job)}]" for job in path]
+        circle = spelled_cycle([*labels, labels[0]])
+        raise CyclicDependency(f"job {child} cannot wait for job {parent}, a cycle: {circle}")
     edge = sa.and_(dependencies.c.parent == parent, dependencies.c.child == child)
     if connection.execute(sa.select(dependencies.c.kind).where(edge)).first():
         raise AlreadyExists(f"job {child} already depends on job {parent}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -120,12 +121,13 @@ def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
     # Counters are kept for waiting jobs alone: whatever comes back to CREATED is counted anew.
     counts = [(n, child) for child, n in met.items() if child in waiting and child not in never]
     dialect.count_down(connection, jobs, "pending_parents", counts)
+    called = names(connection, {parent for parent, _ in never.values()})
     changes = [
         Change(
             child,
             State.AWAITING_PARENTS,
             settled_state(kind),
-            never_reason(parent, kind, ended[parent]),
+            never_reason(parent, called[parent], kind, ended[parent]),
         )
         for child, (parent, kind) in never.items()
         if child in waiting
@@ -133,11 +135,19 @@ def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
     return changes + free_to_go(connection, [child for _, child in counts])
 
 
-def never_reason(parent: int, kind: Kind, state: State) -> str:
+def never_reason(parent: int, name: str, kind: Kind, state: State) -> str:
     """Return why a child that needed *kind* of *parent* in *state* will not run."""
     if kind is Kind.FAIL:
-        return f"not needed: parent {parent} finished"
-    return f"parent {parent} ended as {state}"
+        return f"not needed: parent {parent} ({name}) finished"
+    return f"parent {parent} ({name}) ended as {state}"
+
+
+def names(connection: Connection, ids: Collection[int]) -> dict[int, str]:
+    """Return the names of the jobs *ids*."""
+    if not ids:
+        return {}
+    statement = sa.select(jobs.c.id, jobs.c.name).where(dialect.among(jobs.c.id, list(ids)))
+    return {row.id: row.name for row in connection.execute(statement)}
 
 
 def awaiting(connection: Connection, ids: list[int]) -> set[int]:
@@ -217,11 +227,12 @@ def settle(connection: Connection, ids: list[int]) -> list[Change]:
     dialect.update_rows(
         connection, jobs, ("pending_parents",), [(n, child) for child, n in pending.items()]
     )
+    called = names(connection, {of for of, _, _ in never.values()})
     changes = []
     for job, n in pending.items():
         if job in never:
             of, kind, state = never[job]
-            reason = never_reason(of, kind, state)
+            reason = never_reason(of, called[of], kind, state)
             changes.append(Change(job, State.CREATED, settled_state(kind), reason))
         elif n:
             changes.append(Change(job, State.CREATED, State.AWAITING_PARENTS))
