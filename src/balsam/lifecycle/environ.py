@@ -8,6 +8,9 @@ from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.states import State
 
+#: Parents whose UUIDs are given. Linux takes 128 KiB for one variable, which is 3,276 of them.
+MOST_PARENTS = 3000
+
 
 def launcher_environ(site: str, launcher_id: int, *, nodes: int, job_mode: str) -> dict[str, str]:
     """Return the variables that are the same for all jobs of a launcher."""
@@ -39,7 +42,10 @@ def job_environ(
     environ["BALSAM_JOB_ID"] = job.job_id
     environ["BALSAM_ATTEMPT"] = str(attempt)
     parents = (*job.parents, *job.parents_failed, *job.parents_any)
-    if parents:
+    if len(parents) > MOST_PARENTS:
+        # No list at all, so that nobody takes a part of it, or none, for the whole.
+        environ["BALSAM_PARENT_IDS"] = ""
+    elif parents:
         environ["BALSAM_PARENT_IDS"] = json.dumps([identity.text(parent) for parent in parents])
     if state is State.RUN_TIMEOUT:
         environ["BALSAM_JOB_TIMEOUT"] = "TRUE"
