@@ -25,6 +25,7 @@ S = State
 
 FULL: dict[str, Any] = {
     "signal": "USR1@120",
+    "payload": "J[[1],{}]",
     "description": "Grüße\n日本 'quoted' \"twice\" \\ %s ? :x",
     "args": """'{"a":  "b c"}' --x=1""",
     "parameters": {"n": 1, "x": 0.5, "name": "é", "list": [1, "2", None, True]},

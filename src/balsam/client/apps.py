@@ -26,7 +26,9 @@ from balsam.model.query import Query, parse
 from balsam.model.retry import rules_of
 
 T = TypeVar("T")
-_FIELDS = tuple(field.name for field in records.fields(model.App))
+_TYPES = {field.name: field.type for field in records.fields(model.App)}
+_DEFAULTS = model.App(name="")
+_FIELDS = tuple(_TYPES)
 _EDITABLE = _FIELDS[1:]
 
 
@@ -199,17 +201,25 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *fields* as the store takes them: rules, and texts: None is the empty one."""
-    values: dict[str, Any] = {}
-    for name, value in fields.items():
-        if name == "retry":
-            values[name] = rules_of(value)
-            continue
-        text = "" if value is None else os.fspath(value) if _is_path(value) else value
+    """Return *fields* as the store takes them: None is the default."""
+    return {
+        name: getattr(_DEFAULTS, name) if value is None else _value(name, value)
+        for name, value in fields.items()
+    }
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "retry":
+        return rules_of(value)
+    if _TYPES[name] is str:
+        text = os.fspath(value) if _is_path(value) else value
         if not isinstance(text, str):
             raise InvalidInput(f"{name} takes a text, not {value!r}")
-        values[name] = text
-    return values
+        return text
+    try:
+        return msgspec.convert(msgspec.to_builtins(value), _TYPES[name])
+    except (TypeError, msgspec.ValidationError) as error:
+        raise InvalidInput(f"{name} cannot be {value!r}: {error}") from error
 
 
 def _frozen(value: Any) -> Any:

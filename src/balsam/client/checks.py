@@ -10,7 +10,7 @@ import msgspec
 
 from balsam.errors import CyclicDependency, InvalidInput, NotFound, UnknownField, nearest
 from balsam.model import records
-from balsam.model.app import App, split_words
+from balsam.model.app import HOOKS, App, split_words
 from balsam.model.graph import Kind, find_cycle, spelled_cycle
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
 from balsam.model.query import JSON_FIELDS
@@ -179,9 +179,9 @@ def check_app(app: App) -> None:
     """Raise `InvalidInput` unless *app* can be registered; give its rules their type."""
     if not app.name.strip() or not app.name.isprintable():
         raise InvalidInput(f"app name {app.name!r} is empty or not printable")
-    if not app.executable.strip():
+    if not app.executable.strip() and not app.function.code:
         raise InvalidInput(f"app {app.name!r} has no executable; give the command to run")
-    for command in (app.executable, app.preprocess, app.postprocess):
+    for command in (app.executable, *(getattr(app, name) for name in HOOKS.values())):
         split_words(command)
     app.retry = rules_of(app.retry)
     parse_warning(app.signal)

@@ -91,13 +91,18 @@ class Client(Protocol):
         """Remove the selected apps. Their jobs stay, and fail when they are to run."""
 
     # jobs ---------------------------------------------------------------------------
-    def create_jobs(self, jobs: list[Job]) -> list[int]:
-        """Insert *jobs* and return their ids, ascending, in the same order.
+    def create_jobs(self, jobs: list[Job], reserved: list[int] | None = None) -> list[int]:
+        """Insert *jobs* and return their ids, in the same order.
 
         `parents`, `parents_any` and `parents_failed` hold ids of existing jobs, or of jobs
         of this call (minus their position, counted from 1: -1 is the first of the list).
         Each job is inserted in the state that it can go on from. Fields that are Balsam's
         are ignored; `owner` is the caller.
+
+        Parameters
+        ----------
+        reserved
+            The ids that they are to have, from `reserve_jobs`; by default new ones, ascending.
 
         Raises
         ------
@@ -105,9 +110,14 @@ class Client(Protocol):
             A job cannot be stored; the message names it.
         NotFound
             An application or a parent does not exist.
+        AlreadyExists
+            There is a job of a reserved id.
         CyclicDependency
             The jobs depend on each other in a circle, which the message shows.
         """
+
+    def reserve_jobs(self, count: int) -> list[int]:
+        """Return *count* ids that no other job will have, ascending, for `create_jobs`."""
 
     def jobs(self, query: Query, fields: Iterable[str] | None = None) -> list[Job]:
         """Return the selected jobs, complete or with only *fields* filled (id always)."""

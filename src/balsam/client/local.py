@@ -93,22 +93,32 @@ class LocalClient:
         return self._store.write(lambda connection: apps.delete(connection, query))
 
     # jobs
-    def create_jobs(self, new: list[Job]) -> list[int]:
+    def create_jobs(self, new: list[Job], reserved: list[int] | None = None) -> list[int]:
         checked = NewJobs(new)
         if not new:
             return []
-        first = self._store.reserve_job_ids(len(new))
+        ids = self.reserve_jobs(len(new)) if reserved is None else reserved
+        if len(ids) != len(new):
+            raise InvalidInput(f"{len(ids)} reserved ids were given for {len(new)} jobs")
 
         def insert(connection: Connection) -> None:
-            hooks = apps.names_and_hooks(connection, checked.applications)
+            hooks = apps.are_preparing(connection, checked.applications)
             checked.check_apps(hooks, lambda: apps.all_names(connection))
             jobs.require(connection, checked.outside_parents)
-            preparing = {name for name, hook in hooks.items() if hook}
+            preparing = {name for name, has_hook in hooks.items() if has_hook}
             owner, now = user_name(), self._clock()
-            jobs.insert(connection, first, new, checked.edges, preparing, owner, now)
+            if reserved is not None:
+                jobs.check_reserved(connection, ids)
+            jobs.insert(connection, ids, new, checked.edges, preparing, owner, now)
 
         self._store.write(insert, _everybody)
-        return list(range(first, first + len(new)))
+        return ids
+
+    def reserve_jobs(self, count: int) -> list[int]:
+        if not count:
+            return []
+        first = self._store.reserve_job_ids(count)
+        return list(range(first, first + count))
 
     def jobs(self, query: Query = ALL, fields: Iterable[str] | None = None) -> list[Job]:
         return self._store.read(
@@ -136,7 +146,7 @@ class LocalClient:
         def update(connection: Connection) -> int:
             if "application" in checked:
                 NewJobs([]).check_apps(
-                    apps.names_and_hooks(connection, {checked["application"]}),
+                    apps.are_preparing(connection, {checked["application"]}),
                     lambda: apps.all_names(connection),
                     {checked["application"]},
                 )

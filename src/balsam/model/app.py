@@ -20,8 +20,38 @@ _PARAMETER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _NEEDS_SHLEX = frozenset("'\"\\")
 
 
+class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A Python function, or a class with hooks, as the processes of its jobs load it."""
+
+    code: str = ""  #: base64 of its cloudpickle; only processes of jobs load it
+    reference: str = ""  #: ``module:qualified.name``, for people
+    python: str = ""  #: the interpreter that runs it, absolute
+    path: list[str] = []  #: directories put before the interpreter's own ``sys.path``
+    #: What is in Python: of ``run``, ``preprocess``, ``postprocess``, ``handle_error`` and
+    #: ``handle_timeout`` those that there are. A plain function is ``run``.
+    hooks: list[str] = []
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The container image in which the programs of an app run."""
+
+    image: str = ""  #: file or URI, as the runtime takes it; '': none
+    runtime: str = ""  #: apptainer, singularity, podman or docker; '': the first that is there
+    binds: list[str] = []  #: ``SOURCE[:TARGET[:OPTIONS]]``; the job's directory always is there
+    gpus: str = ""  #: nvidia, amd; '': as the job's node has, for jobs that ask for GPUs
+    options: list[str] = []  #: further words for the runtime
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of the values that ``{{name}}`` in a command stands for."""
+
+    required: bool = True
+    default: str = ""
+    help: str = ""
+
+
 class App(msgspec.Struct, kw_only=True):
-    """A program that jobs run, with its hooks and environment."""
+    """A program or a Python function that jobs run, with its hooks and environment."""
 
     id: int | None = None
     name: str
@@ -32,6 +62,27 @@ class App(msgspec.Struct, kw_only=True):
     envscript: str = ""  #: bash file sourced before the command
     retry: list[Rule] = []  #: rules for runs that fail
     signal: str = ""  #: warning before the launcher's time ends, ``USR1@120``
+    error_handler: str = ""  #: command run after a run that failed, instead of `postprocess`
+    timeout_handler: str = ""  #: command run after one that the launcher's end cut short
+    environ: dict[str, str] = {}  #: variables of all its jobs; a job's own come over these
+    parameters: dict[str, Parameter] = {}  #: {}: whatever the command names
+    container: Container = Container()
+    modules: list[str] = []  #: environment modules to load before the command
+    conda: str = ""  #: conda environment (name or path) to activate before the command
+    function: Function = Function()  #: what runs instead of `executable`
+
+    def has_hook(self, name: str) -> bool:
+        """Tell whether there is a *name* (of `HOOKS`), as a command or in Python."""
+        return bool(getattr(self, HOOKS[name])) or name in self.function.hooks
+
+
+#: The hooks, as methods in Python, and the fields that hold them as commands.
+HOOKS = {
+    "preprocess": "preprocess",
+    "postprocess": "postprocess",
+    "handle_error": "error_handler",
+    "handle_timeout": "timeout_handler",
+}
 
 
 def split_words(command: str) -> list[str]:

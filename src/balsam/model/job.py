@@ -37,6 +37,7 @@ class Job(msgspec.Struct, kw_only=True):
     environ: dict[str, str] = {}
     tags: dict[str, str] = {}
     data: Any = {}
+    payload: str = ""  #: the arguments of a Python function (see model/payload.py)
     priority: int = 0  #: higher first
     # resources (see model/resources.py)
     num_nodes: int = 1

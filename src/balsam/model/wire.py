@@ -116,6 +116,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     output_offset: int = 0
     output_size: int | None = None  #: None: to the end of the file
     placement: str = ""  #: where it ran: JSON of a list of `Placement`; '' when not known
+    result: str = ""  #: what a Python function returned or raised (see model/payload.py)
 
     @property
     def signal(self) -> str | None:
@@ -222,6 +223,8 @@ class Lease(msgspec.Struct, kw_only=True):
     apps: dict[str, App] = {}
     run_times: list[RunTime] = []  #: what was learned of these apps
     next_in: float | None = None  #: seconds until a job that waits for its retry can be leased
+    #: Of these jobs' parents whose results are among their arguments: what they returned, by id.
+    results: dict[int, str] = {}
 
 
 class Renewal(msgspec.Struct, kw_only=True):

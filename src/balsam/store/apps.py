@@ -39,12 +39,12 @@ def fetch(connection: Connection, query: Query) -> list[App]:
     return list(map(reader_of(App, _COLUMNS), connection.execute(select.sliced(statement, query))))
 
 
-def names_and_hooks(connection: Connection, names: set[str]) -> dict[str, str]:
-    """Return the preprocess hook of each of the apps that exist among *names*."""
-    rows = connection.execute(
-        sa.select(apps.c.name, apps.c.preprocess).where(apps.c.name.in_(names))
-    )
-    return {row.name: row.preprocess for row in rows}
+def are_preparing(connection: Connection, names: set[str]) -> dict[str, bool]:
+    """Tell of each of the apps that exist among *names* whether it has a preprocess hook."""
+    columns = (apps.c.name, apps.c.preprocess, apps.c.function)
+    rows = connection.execute(sa.select(*columns).where(apps.c.name.in_(names)))
+    hook = "preprocess"
+    return {r.name: bool(r.preprocess) or hook in r.function.get("hooks", ()) for r in rows}
 
 
 def all_names(connection: Connection) -> list[str]:

@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from balsam.errors import IllegalMove, NotFound
+from balsam.errors import AlreadyExists, IllegalMove, InvalidInput, NotFound
 from balsam.model.graph import Kind
 from balsam.model.job import EDITABLE, Job
 from balsam.model.query import Query
@@ -19,7 +19,7 @@ from balsam.model.states import END_STATES, LIVE_STATES, State, may_ask
 from balsam.store import dialect, moves, select
 from balsam.store.moves import Change
 from balsam.store.rows import JOB_COLUMNS, JobReader, encoded
-from balsam.store.schema import attempts, dependencies, events, jobs, launchers
+from balsam.store.schema import attempts, counters, dependencies, events, jobs, launchers
 
 _PROTOTYPE: dict[str, Any] = msgspec.structs.asdict(Job())
 #: Columns that an insert takes from the caller's jobs, where one differs from the default.
@@ -28,7 +28,7 @@ _GIVEN = tuple(name for name in JOB_COLUMNS if name in EDITABLE)
 
 def insert(
     connection: Connection,
-    first: int,
+    ids: list[int],
     new: list[Job],
     edges: list[tuple[int, int, Kind]],
     preparing: set[str],
@@ -39,19 +39,18 @@ def insert(
 
     Parameters
     ----------
-    first
-        The first of as many ids that were reserved for them.
+    ids
+        Those that were reserved for them.
     edges
         (parent, child, kind); the child as position in *new*; a parent of the same call
         as minus its position counted from 1.
     preparing
         Names of the apps that have a preprocess hook.
     """
-    ids = range(first, first + len(new))
     waiting = {child for _, child, _ in edges}
     states = [_first_state(i in waiting, job, preparing) for i, job in enumerate(new)]
     columns: dict[str, Sequence[Any]] = {
-        "id": list(ids),
+        "id": ids,
         "state": states,
         "owner": [owner] * len(new),
         "created_at": [now] * len(new),
@@ -64,7 +63,7 @@ def insert(
     created = sa.select(jobs.c.created_at, jobs.c.id, sa.literal(""), jobs.c.state, sa.literal(""))
     connection.execute(
         events.insert().from_select(
-            moves.EVENT_COLUMNS, created.where(jobs.c.id.between(ids[0], ids[-1]))
+            moves.EVENT_COLUMNS, created.where(_are(ids)).order_by(jobs.c.id)
         )
     )
     if edges:
@@ -72,6 +71,35 @@ def insert(
         dialect.insert_rows(connection, dependencies, ("parent", "child", "kind"), rows)
         to_settle = [ids[child] for child in waiting]
         moves.apply(connection, moves.settle(connection, to_settle), now)
+
+
+def _are(ids: list[int]) -> sa.ColumnElement[bool]:
+    """Return the term for jobs of *ids*: a range where they are one."""
+    if ids[-1] - ids[0] == len(ids) - 1 and ids == list(range(ids[0], ids[-1] + 1)):
+        return jobs.c.id.between(ids[0], ids[-1])
+    return dialect.among(jobs.c.id, ids)
+
+
+def check_reserved(connection: Connection, ids: list[int]) -> None:
+    """Raise unless the *ids* for new jobs were reserved, once each, and are unused.
+
+    Raises
+    ------
+    InvalidInput
+        One was never reserved, or is given twice.
+    AlreadyExists
+        There is a job of this id.
+    """
+    name = counters.c.name == "job"
+    last = connection.scalar(sa.select(counters.c.value).where(name)) or 0
+    for job, count in Counter(ids).items():
+        if not 0 < job <= last:
+            raise InvalidInput(f"id {job} of a new job was not reserved")
+        if count > 1:
+            raise InvalidInput(f"{count} new jobs have the id {job}")
+    found = connection.scalar(sa.select(jobs.c.id).where(dialect.among(jobs.c.id, ids)).limit(1))
+    if found is not None:
+        raise AlreadyExists(f"there is a job {found} already")
 
 
 def _first_state(waits: bool, job: Job, preparing: set[str]) -> State:

@@ -22,7 +22,7 @@ from balsam.model.states import LEASABLE_STATES, STATES
 from balsam.model.wire import Attempt, Event, LauncherInfo
 
 #: The revision that this code reads and writes (the newest in `migrations/versions`).
-REVISION = "0004"
+REVISION = "0005"
 
 metadata = sa.MetaData(
     naming_convention={
