@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     file = args.output or Path("report.html")
     to_file = not args.json and str(file) != "-"
     if to_file:
-        _check_writable(file)
+        check_writable(file)
     with context.open_site(args) as client:
         query = selectors.query(args, client)
         summary = summarize(client, query, selection=_selection(args))
@@ -88,7 +88,7 @@ def _selection(args: argparse.Namespace) -> str:
     return ", ".join([*words, *args.filter])
 
 
-def _check_writable(file: Path) -> None:
+def check_writable(file: Path) -> None:
     """Raise `InvalidInput` when *file* cannot be written, before any work is done."""
     if file.is_dir():
         raise InvalidInput(f"cannot write {file}: it is a directory; give the name of a file")
