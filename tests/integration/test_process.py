@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from balsam.launcher.messages import Ended, Place, Started, Task
-from balsam.launcher.process import CannotStart, Processes
+from balsam.launcher.process import Processes
+from balsam.launcher.task_files import CannotStart
 from tests.integration.conftest import is_running, wait_until
 
 PLACE = Place(1, 1)

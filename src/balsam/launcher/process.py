@@ -7,17 +7,24 @@ their memory and CPU time.
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import signal
-import stat
 import time
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from balsam.launcher.messages import Ended, Place, Started, Task
+from balsam.launcher.task_files import (
+    OUTPUT_FLAGS,
+    CannotStart,
+    enter,
+    prepare_output,
+    reason,
+    tail,
+    which,
+)
 
 _BASH = "/bin/bash"
 #: Sources its first argument, which sees no arguments, and becomes the rest; nothing is ever
@@ -25,8 +32,6 @@ _BASH = "/bin/bash"
 _SOURCE = (
     'balsam_words=("$@"); set --; source "${balsam_words[0]}" || exit; exec "${balsam_words[@]:1}"'
 )
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-_TAIL_BYTES, _TAIL_LINES = 2000, 16
 #: Seconds for which the end of a task by a SIGTERM that was not ours is kept back, and its failure
 #: after one that reached the worker, too. A batch system that ends an allocation sends it to all
 #: processes at once: also to the head, which then asks all tasks to end, so that such a task has
@@ -35,10 +40,6 @@ TERM_SECONDS = 2.0
 _BY_TERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 #: Ignored in the worker, by Python or by us; the programs it starts shall not inherit that.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
-
-
-class CannotStart(Exception):
-    """A task cannot be started; the text says why."""
 
 
 class _Stream(NamedTuple):
@@ -112,7 +113,7 @@ class Processes:
             Its directory, output or program cannot be used.
         """
         running = _Running(task, place, None)
-        _enter(task)
+        enter(task)
         added = {**task.environ, **place.environ}
         environ = {**self._environ, **{k.encode(): v.encode() for k, v in added.items()}}
         argv = task.argv
@@ -126,8 +127,8 @@ class Processes:
         try:
             if task.output:
                 running.output = f"{task.cwd}/{task.output}"
-                running.offset = _prepare_output(task)
-                actions.append((os.POSIX_SPAWN_OPEN, 1, task.output, _OUTPUT_FLAGS, 0o666))
+                running.offset = prepare_output(task)
+                actions.append((os.POSIX_SPAWN_OPEN, 1, task.output, OUTPUT_FLAGS, 0o666))
             else:
                 running.stream = self._take_stream()
                 running.output = running.stream.path
@@ -152,7 +153,7 @@ class Processes:
             if "/" not in argv[0] and self._programs and not os.path.exists(program):
                 self._programs.clear()  # it was moved, perhaps: look for it again
                 return self.start(task, place)
-            raise CannotStart(_reason(error, program, task)) from error
+            raise CannotStart(reason(error, program, task)) from error
         finally:
             if place.cpus:
                 os.sched_setaffinity(0, self._all_cpus)
@@ -171,7 +172,7 @@ class Processes:
         found = self._programs.get(key)
         if found is None:
             search = path or os.fsdecode(self._environ.get(b"PATH", os.defpath.encode()))
-            found = _which(word, search)
+            found = which(word, search)
             if found is None:
                 raise CannotStart(f"program {word!r} is not found in PATH ({search})")
             if all(directory.startswith("/") for directory in search.split(os.pathsep)):
@@ -184,7 +185,7 @@ class Processes:
         os.makedirs(os.path.dirname(self._stream_prefix), exist_ok=True)
         path = f"{self._stream_prefix}-{self._stream_count}.out"
         self._stream_count += 1
-        return _Stream(path, os.open(path, _OUTPUT_FLAGS, 0o666))
+        return _Stream(path, os.open(path, OUTPUT_FLAGS, 0o666))
 
     def note_term(self) -> None:
         """Note that the worker was sent SIGTERM, and so maybe all processes of the allocation."""
@@ -251,7 +252,7 @@ class Processes:
             except OSError:
                 return 0, ""  # the program removed its own output
         size = max(0, end - running.offset)
-        return size, _tail(running.output, running.offset, size) if exit_code else ""
+        return size, tail(running.output, running.offset, size) if exit_code else ""
 
     def kill(self, task: int, grace_seconds: float) -> None:
         """Ask the task's process group to end now, and force it after the grace time."""
@@ -290,89 +291,6 @@ class Processes:
                     running.reason = f"took longer than its {running.task.seconds:g} s\n"
                 _signal_group(pid, signal.SIGKILL)
         return self._deadlines[0][0] - now if self._deadlines else None
-
-
-def _enter(task: Task) -> None:
-    """Make the task's directory the working directory, creating it where it is Balsam's."""
-    try:
-        if task.make_cwd and not task.append:
-            try:
-                os.mkdir(task.cwd)
-            except FileExistsError:
-                pass
-            except FileNotFoundError:
-                os.makedirs(task.cwd, exist_ok=True)
-        os.chdir(task.cwd)
-    except FileNotFoundError as error:
-        if not task.make_cwd:
-            raise CannotStart(f"working directory {task.cwd} does not exist") from error
-        try:  # removed since its first attempt
-            os.makedirs(task.cwd, exist_ok=True)
-            os.chdir(task.cwd)
-        except OSError as again:
-            raise CannotStart(f"working directory {task.cwd}: {again.strerror}") from again
-    except OSError as error:
-        raise CannotStart(f"working directory {task.cwd}: {error.strerror}") from error
-
-
-def _prepare_output(task: Task) -> int:
-    """Write the output's header; return where the task's own output begins."""
-    if task.header:
-        with open(task.output, "a") as file:
-            file.write(task.header)
-            return file.tell()
-    if task.append or not task.make_cwd:
-        try:
-            return os.stat(task.output).st_size
-        except FileNotFoundError:
-            return 0
-    return 0
-
-
-def _which(word: str, path: str) -> str | None:
-    for directory in path.split(os.pathsep):
-        file = os.path.join(directory or ".", word)
-        try:
-            mode = os.stat(file).st_mode
-        except OSError:
-            continue
-        if stat.S_ISREG(mode) and os.access(file, os.X_OK):
-            return os.path.abspath(file)
-    return None
-
-
-def _reason(error: OSError | ValueError, program: str, task: Task) -> str:
-    if isinstance(error, ValueError):  # a zero byte in an argument
-        return f"cannot start {program!r}: {error}"
-    if task.output:
-        try:
-            os.close(os.open(task.output, _OUTPUT_FLAGS, 0o666))
-        except OSError as output:
-            return f"output {task.cwd}/{task.output}: {output.strerror}"
-    match error.errno:
-        case errno.ENOENT if os.path.exists(program):
-            return f"cannot start {program}: the interpreter in its first line does not exist"
-        case errno.ENOENT:
-            return f"program {program} does not exist"
-        case errno.EACCES:
-            return f"program {program} may not be executed"
-        case errno.ENOEXEC:
-            return f"{program} is no program: a script needs '#!' and its interpreter on line 1"
-        case errno.E2BIG:
-            return f"the arguments of {program} are too long for this system"
-    return f"cannot start {program}: {error.strerror}"
-
-
-def _tail(path: str, offset: int, size: int) -> str:
-    """Return the last lines of an output."""
-    try:
-        with open(path, "rb") as file:
-            start = max(0, size - _TAIL_BYTES)
-            file.seek(offset + start)
-            text = file.read(size - start).decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.rstrip().split("\n")[-_TAIL_LINES:])
 
 
 def _signal_group(group: int, number: int) -> bool:

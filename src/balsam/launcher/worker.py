@@ -38,7 +38,8 @@ from balsam.launcher.messages import (
     encoder,
     to_worker,
 )
-from balsam.launcher.process import CannotStart, Processes
+from balsam.launcher.process import Processes
+from balsam.launcher.task_files import CannotStart
 from balsam.lifecycle.leftovers import kill_marked
 from balsam.model.resources import NodeResources
 

@@ -1,0 +1,99 @@
+"""A task's directory, program and output: what is looked at before it starts and after its end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from balsam.launcher.messages import Task
+
+OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+TAIL_BYTES, TAIL_LINES = 2000, 16
+
+
+class CannotStart(Exception):
+    """A task cannot be started; the text says why."""
+
+
+def enter(task: Task) -> None:
+    """Make the task's directory the working directory, creating it where it is Balsam's."""
+    try:
+        if task.make_cwd and not task.append:
+            try:
+                os.mkdir(task.cwd)
+            except FileExistsError:
+                pass
+            except FileNotFoundError:
+                os.makedirs(task.cwd, exist_ok=True)
+        os.chdir(task.cwd)
+    except FileNotFoundError as error:
+        if not task.make_cwd:
+            raise CannotStart(f"working directory {task.cwd} does not exist") from error
+        try:  # removed since its first attempt
+            os.makedirs(task.cwd, exist_ok=True)
+            os.chdir(task.cwd)
+        except OSError as again:
+            raise CannotStart(f"working directory {task.cwd}: {again.strerror}") from again
+    except OSError as error:
+        raise CannotStart(f"working directory {task.cwd}: {error.strerror}") from error
+
+
+def prepare_output(task: Task) -> int:
+    """Write the output's header; return where the task's own output begins."""
+    if task.header:
+        with open(task.output, "a") as file:
+            file.write(task.header)
+            return file.tell()
+    if task.append or not task.make_cwd:
+        try:
+            return os.stat(task.output).st_size
+        except FileNotFoundError:
+            return 0
+    return 0
+
+
+def which(word: str, path: str) -> str | None:
+    for directory in path.split(os.pathsep):
+        file = os.path.join(directory or ".", word)
+        try:
+            mode = os.stat(file).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(mode) and os.access(file, os.X_OK):
+            return os.path.abspath(file)
+    return None
+
+
+def reason(error: OSError | ValueError, program: str, task: Task) -> str:
+    if isinstance(error, ValueError):  # a zero byte in an argument
+        return f"cannot start {program!r}: {error}"
+    if task.output:
+        try:
+            os.close(os.open(task.output, OUTPUT_FLAGS, 0o666))
+        except OSError as output:
+            return f"output {task.cwd}/{task.output}: {output.strerror}"
+    match error.errno:
+        case errno.ENOENT if os.path.exists(program):
+            return f"cannot start {program}: the interpreter in its first line does not exist"
+        case errno.ENOENT:
+            return f"program {program} does not exist"
+        case errno.EACCES:
+            return f"program {program} may not be executed"
+        case errno.ENOEXEC:
+            return f"{program} is no program: a script needs '#!' and its interpreter on line 1"
+        case errno.E2BIG:
+            return f"the arguments of {program} are too long for this system"
+    return f"cannot start {program}: {error.strerror}"
+
+
+def tail(path: str, offset: int, size: int) -> str:
+    """Return the last lines of an output."""
+    try:
+        with open(path, "rb") as file:
+            start = max(0, size - TAIL_BYTES)
+            file.seek(offset + start)
+            text = file.read(size - start).decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.rstrip().split("\n")[-TAIL_LINES:])
