@@ -1,0 +1,294 @@
+"""The executor: Snakemake's jobs go into a Balsam site, and their ends come back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from pathlib import Path
+
+from balsam.api import END_STATES, Site, State
+from balsam.client.interface import Client
+from balsam.errors import AlreadyExists, BalsamError, InvalidInput
+from balsam.model.app import App
+from balsam.model.job import Job, check_job
+from balsam.model.query import Query, parse
+from balsam.wfformat.names import plain
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+from .doorbell import Doorbell
+from .launcher import Launcher
+from .resources import job_fields
+
+#: Runs a job script: ``sh SCRIPT``, or ``env SCRIPT`` for one that has a ``#!`` of the user's.
+APP = App(
+    name="snakemake",
+    executable="/usr/bin/env {{runner}} {{script}}",
+    description="Jobs of Snakemake",
+)
+#: Marks jobs of one workflow for a launcher of Snakemake's own.
+TAG = "snakemake"
+#: Ids in one query.
+MANY = 5000
+
+
+class Executor(RemoteExecutor):
+    """Submits jobs in one transaction, asks for all of them in one query, kills all in one."""
+
+    # The base class starts its thread before `__post_init__` has run.
+    _doorbell: Doorbell | None = None
+    _launcher: Launcher | None = None
+
+    def __post_init__(self) -> None:
+        settings = self.workflow.executor_settings
+        #: What was submitted and has not been reported, by id in the site.
+        self._unfinished: dict[int, SubmittedJobInfo] = {}
+        self._threads: int | None = None
+        self._is_away = False
+        directory = os.path.basename(os.path.abspath(self.workflow.workdir_init))
+        self._name = settings.workflow or f"snakemake/{plain(directory)}"
+        try:
+            self._site = Site(settings.site)
+            self._client: Client = self._site.client
+            _register(self._client)
+            if not self._client.launchers():
+                self._without_launcher(start=settings.launcher)
+            self._doorbell = Doorbell(self._client)
+        except BalsamError as error:
+            raise WorkflowError(f"Balsam: {error}") from error
+        self.logger.info(f"Balsam site: {self._site.path}, workflow: {self._name}")
+
+    def _without_launcher(self, *, start: bool) -> None:
+        if start:
+            log = Path(self.workflow.workdir_init, ".snakemake", "log", "balsam-launcher.log")
+            self._launcher = Launcher(self._site.path, f"{TAG}={self._name}", log)
+            self.logger.info(f"Balsam launcher started (log: {log}).")
+            return
+        self.logger.warning(
+            f"No launcher runs for {self._site.path}: jobs wait until there is one. Start one with"
+            " `balsam launcher` or `balsam submit-launch`, or give --balsam-launcher."
+        )
+
+    # submitting -------------------------------------------------------------------------
+    def run_jobs(self, jobs: list[JobExecutorInterface]) -> None:
+        for job in jobs:
+            self.run_job_pre(job)
+        self._submit(jobs)
+
+    def run_job(self, job: JobExecutorInterface) -> None:
+        self._submit([job])
+
+    def _submit(self, jobs: Sequence[JobExecutorInterface]) -> None:
+        """Submit *jobs* at once; those that cannot be are reported as failed, each by itself."""
+        new: list[tuple[JobExecutorInterface, Job]] = []
+        for job in jobs:
+            try:
+                if self._resume(job):
+                    continue
+                record = self._record(job)
+                check_job(record)
+            except BalsamError as error:
+                self._refuse(job, error)
+            else:
+                new.append((job, record))
+        if not new:
+            return
+        try:
+            ids = self._client.create_jobs([record for _, record in new])
+            paths = self._outputs(ids)
+        except BalsamError as error:
+            for job, _ in new:
+                self._refuse(job, error)
+            return
+        for (job, _), number in zip(new, ids, strict=True):
+            self.logger.info(f"Job {job.jobid} is Balsam job {number} (output: {paths[number]}).")
+            self._register_submitted(job, number, paths[number])
+
+    def _refuse(self, job: JobExecutorInterface, error: BalsamError) -> None:
+        self.report_job_error(SubmittedJobInfo(job), msg=f"Balsam does not take it: {error}. ")
+
+    def _register_submitted(self, job: JobExecutorInterface, number: int, output: str) -> None:
+        info = SubmittedJobInfo(
+            job,
+            external_jobid=self._client.identity.text(number),
+            aux={"id": number, "output": output},
+        )
+        self._unfinished[number] = info
+        self.report_job_submission(info)
+
+    def _record(self, job: JobExecutorInterface) -> Job:
+        fields = job_fields(job.threads, job.resources)
+        self._threads = fields["threads_per_rank"]
+        script = self.get_jobscript(job)
+        self.write_jobscript(job, script)
+        return Job(
+            name=plain(f"{job.name}.{job.jobid}"),
+            workflow=self._name,
+            application=APP.name,
+            description=f"output: {', '.join(map(str, job.output))}"[:1000],
+            parameters={"runner": "sh" if self.is_default_jobscript else "env", "script": script},
+            tags={TAG: self._name, "rule": job.name},
+            max_retries=self.workflow.executor_settings.retries,
+            **fields,
+        )
+
+    def _resume(self, job: JobExecutorInterface) -> bool:
+        """Take over the job that an earlier Snakemake submitted, if it lives or has finished."""
+        known = self.dag.incomplete_external_jobid(job)
+        number = self._client.identity.parse(known) if known else None
+        if number is None:
+            return False
+        for found in self._client.jobs(_with([number]), fields=["state"]):
+            if found.state in END_STATES and found.state != State.JOB_FINISHED:
+                return False
+            self.logger.info(f"Job {job.jobid} goes on as Balsam job {number}.")
+            self._register_submitted(job, number, self._outputs([number])[number])
+            return True
+        return False
+
+    def _outputs(self, ids: list[int]) -> dict[int, str]:
+        """Return the path of each job's output."""
+        return {
+            job.id or 0: os.path.join(job.workdir, f"{job.name}.out")
+            for some in _parts(ids)
+            for job in self._client.jobs(_with(some), fields=["name", "workdir"])
+        }
+
+    # what the job runs ------------------------------------------------------------------
+    @property
+    def cores(self) -> int | str:
+        """The cores for the Snakemake inside the job at hand: those that the job has."""
+        return self._threads or super().cores
+
+    def get_job_exec_prefix(self, job: JobExecutorInterface) -> str:
+        # A profile would give the Snakemake inside the job this executor once more.
+        return f"cd {shlex.quote(self.workflow.workdir_init)} && unset SNAKEMAKE_PROFILE"
+
+    def get_envvar_declarations(self) -> str:
+        """Return ``export A=… &&``, quoted for a shell: values may hold any text."""
+        words = [f"{name}={shlex.quote(value)}" for name, value in self.envvars().items()]
+        return f"export {' '.join(words)} &&" if words else ""
+
+    # watching ---------------------------------------------------------------------------
+    async def check_active_jobs(
+        self, active_jobs: list[SubmittedJobInfo]
+    ) -> AsyncGenerator[SubmittedJobInfo, None]:
+        """Report all jobs that have ended; yield the others."""
+        if not active_jobs:
+            return
+        numbers = [info.aux["id"] for info in active_jobs]
+        try:
+            async with self.status_rate_limiter:
+                states = await asyncio.to_thread(self._states, numbers)
+                reasons = await asyncio.to_thread(self._reasons, _unsuccessful(numbers, states))
+        except BalsamError as error:
+            if not error.retryable:
+                raise WorkflowError(f"Balsam: {error}") from error
+            if not self._is_away:
+                self.logger.warning(f"Balsam: {error}; asking again")
+            self._is_away = True
+            states, reasons = dict.fromkeys(numbers, State.RUNNING), {}
+        else:
+            self._is_away = False
+        for info in active_jobs:
+            if states.get(info.aux["id"]) in END_STATES or info.aux["id"] not in states:
+                self._report(info, states.get(info.aux["id"]), reasons)
+            else:
+                yield info
+        self._check_launcher()
+
+    def _states(self, numbers: list[int]) -> dict[int, State]:
+        return {
+            job.id or 0: job.state
+            for some in _parts(numbers)
+            for job in self._client.jobs(_with(some), fields=["state"])
+        }
+
+    def _reasons(self, numbers: list[int]) -> dict[int, str]:
+        """Return what the last event of each job tells."""
+        return {
+            event.job_id: event.message
+            for some in _parts(numbers)
+            for event in self._client.events(Query(filters=parse({"job_id__in": some}, "events")))
+            if event.message
+        }
+
+    def _report(self, info: SubmittedJobInfo, state: State | None, reasons: dict[int, str]) -> None:
+        number, output = info.aux["id"], info.aux["output"]
+        self._unfinished.pop(number, None)
+        if state == State.JOB_FINISHED:
+            self.report_job_success(info)
+            return
+        what = f"is {state}: {reasons.get(number, '')}" if state else "was removed from the site"
+        self.report_job_error(info, msg=f"Balsam job {number} {what}. ", aux_logs=[output])
+
+    def _check_launcher(self) -> None:
+        if self._launcher and self._unfinished and self._launcher.exit_code is not None:
+            raise WorkflowError(
+                f"The Balsam launcher has ended with exit code {self._launcher.exit_code}, and"
+                f" {len(self._unfinished)} jobs have not: see {self._launcher.log}"
+            )
+
+    async def sleep(self) -> None:
+        """Wait for a job to end; look anyway after the time between two checks."""
+        if self._doorbell is None:
+            await asyncio.sleep(0.1)
+            return
+        await asyncio.to_thread(self._doorbell.wait, self.next_seconds_between_status_checks)
+
+    # ending -----------------------------------------------------------------------------
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """Kill all jobs that have not been reported (*active_jobs* lacks those being checked)."""
+        try:
+            for some in _parts(self._unfinished):
+                self._client.kill_jobs(_with(some))
+        except BalsamError as error:
+            self.logger.warning(f"Balsam: the jobs of {self._name} were not killed: {error}")
+
+    def shutdown(self) -> None:
+        with self.lock:
+            self.wait = False
+        doorbell = self._doorbell
+        if doorbell is not None:
+            doorbell.press()
+        super().shutdown()
+        if self._launcher is not None:
+            self._launcher.stop()
+            self._launcher = None
+        if doorbell is not None:  # not the second time
+            self._doorbell = None
+            doorbell.close()
+            self._site.close()
+
+
+def _register(client: Client) -> None:
+    query = Query(filters=parse({"name": APP.name}, "apps"))
+    known = client.apps(query)
+    if not known:
+        try:
+            client.add_app(APP)
+        except AlreadyExists:
+            known = client.apps(query)
+    if known and known[0].executable != APP.executable:
+        raise InvalidInput(
+            f"the site's app {APP.name!r} is not this plugin's: it runs {known[0].executable!r};"
+            " rename it, or use another site"
+        )
+
+
+def _unsuccessful(numbers: list[int], states: dict[int, State]) -> list[int]:
+    ended = END_STATES
+    return [n for n in numbers if states.get(n) in ended and states[n] != State.JOB_FINISHED]
+
+
+def _with(numbers: Iterable[int]) -> Query:
+    return Query().where(id__in=list(numbers))
+
+
+def _parts(numbers: Iterable[int]) -> Iterable[list[int]]:
+    every = list(numbers)
+    return (every[start : start + MANY] for start in range(0, len(every), MANY))
