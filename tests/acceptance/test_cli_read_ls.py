@@ -89,9 +89,9 @@ def test_tree_shows_a_job_under_each_parent_but_opens_it_once(balsam):
     assert balsam("ls", "--tree").stdout.splitlines() == [
         "1 left [w] PREPROCESSED",
         "|   3 both [w] AWAITING_PARENTS",
-        "|   |   4 end [w] AWAITING_PARENTS",
+        "|   |   4 end [w] AWAITING_PARENTS (in any case)",
         "2 right [w] PREPROCESSED",
-        "|   3 both [w] AWAITING_PARENTS (its children: see above)",
+        "|   3 both [w] AWAITING_PARENTS (see above)",
     ]
 
 
@@ -222,7 +222,8 @@ def test_id_by_uuid_and_prefix(campaign):
         (["--filter", "created_at__gt=yesterday"], 2, ("created_at__gt", "'yesterday'")),
         (["--tag", "size"], 2, ("'size'", "K=V")),
         (["--id", "twelve"], 2, ("'twelve'", "no job id")),
-        (["--tree", "--json"], 2, ("--json", "--tree")),
+        (["--tree", "--order", "name"], 2, ("--order", "--tree")),
+        (["--width", "3"], 2, ("--width", "--tree")),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )

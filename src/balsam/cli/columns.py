@@ -1,4 +1,4 @@
-"""What `balsam ls` shows of jobs: which columns, how many rows, and the tree."""
+"""What `balsam ls` shows of jobs: which columns, and how many rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from balsam.model.job import Job
 from balsam.model.query import JSON_FIELDS, SYNONYMS, field_names
 
 STANDARD = ("id", "name", "workflow", "application", "state")
-PARENTS = ("parents", "parents_any", "parents_failed")
 
 
 def row_limit(value: str) -> int:
@@ -76,26 +75,3 @@ def value_of(job: Job, name: str) -> Any:
 def cell(job: Job, name: str) -> str:
     """Return the value of a field, or of a key in a JSON field, as text."""
     return text(name, value_of(job, name))
-
-
-def print_tree(jobs: list[Job], indent: str = "") -> None:
-    """Print *jobs*, parents above their children; a job met again is not opened again."""
-    known = {job.id: job for job in jobs}
-    children: dict[int | None, list[Job]] = {}
-    roots = []
-    for job in jobs:
-        parents = [p for kind in PARENTS for p in getattr(job, kind) if p in known]
-        for parent in parents:
-            children.setdefault(parent, []).append(job)
-        if not parents:
-            roots.append(job)
-    seen = set()
-    left = [(0, job) for job in reversed(roots)]
-    while left:
-        depth, job = left.pop()
-        again = job.id in seen and job.id in children
-        line = f"{indent}{'|   ' * depth}{job.id} {job.name} [{job.workflow}] {job.state}"
-        print(f"{line} (its children: see above)" if again else line)
-        if job.id not in seen:
-            left += [(depth + 1, child) for child in reversed(children.get(job.id, []))]
-        seen.add(job.id)

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from balsam.cli import columns, output
+from balsam.cli import columns, output, tree
 from balsam.cli.context import open_site, warn
 from balsam.cli.selectors import add_selectors, condition, query, resolve, state_filter
 from balsam.client.interface import Client
@@ -25,10 +25,13 @@ from balsam.model.wire import Event
 TAKES = {
     "jobs": {
         *("name", "id", "state", "wf", "tag", "filter", "json", "limit", "order"),
-        *("history", "by_states", "verbose", "tree"),
+        *("history", "by_states", "verbose", "tree", "width", "depth"),
     },
     "apps": {"name", "id", "filter", "json", "limit", "order", "verbose"},
-    "wf": {"name", "id", "state", "wf", "tag", "filter", "json", "verbose", "tree"},
+    "wf": {
+        *("name", "id", "state", "wf", "tag", "filter", "json"),
+        *("verbose", "tree", "width", "depth"),
+    },
     "queues": {"id", "state", "filter", "json", "limit", "order", "verbose"},
     "events": {"id", "state", "wf", "filter", "json", "limit", "order"},
     "times": {"name", "json"},
@@ -41,7 +44,8 @@ the setting ls.fields name (a:b:data__key). At most ls.limit rows are shown (BAL
 examples:
   balsam ls --state FAILED --wf alloys
   BALSAM_LS_FIELDS=num_nodes:data__energy balsam ls --order -priority --limit 20
-  balsam ls --by-states --json"""
+  balsam ls --by-states --json
+  balsam ls --tree --wf alloys --width 5"""
 
 
 def add_commands(subparsers: Any) -> None:
@@ -63,6 +67,7 @@ def add_commands(subparsers: Any) -> None:
     view.add_argument("--verbose", action="store_true", help="every field")
     view.add_argument("--tree", action="store_true", help="parents above their children")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    tree.add_options(parser)
     parser.add_argument("--limit", type=columns.row_limit, metavar="N", help="at most N rows")
     parser.add_argument("--order", metavar="FIELD[,…]", help="sort; -FIELD: the largest first")
     parser.set_defaults(run=run)
@@ -94,9 +99,9 @@ def _refuse_options(args: argparse.Namespace) -> None:
             raise InvalidInput(
                 f"`ls {args.kind}` has no --{option.replace('_', '-')}; it takes {known}"
             )
-    for view in ("tree", "verbose"):
-        if args.json and getattr(args, view):
-            raise InvalidInput(f"--json and --{view} exclude each other; JSON has every field")
+    if args.json and args.verbose:
+        raise InvalidInput("--json and --verbose exclude each other; JSON has every field")
+    tree.check_options(args)
 
 
 def _ordered(selected: Query, args: argparse.Namespace, kind: str, limit: int | None) -> Query:
@@ -111,6 +116,8 @@ def _jobs(args: argparse.Namespace, client: Client) -> None:
     selected = query(args, client, several=True)
     if args.by_states:
         _by_states(args, client.state_counts(selected))
+    elif args.tree:
+        tree.print_tree(args, client, selected)
     elif args.json:
         jobs = _all_jobs(args, client, selected)
         records = _with_events(client, jobs) if args.history else map(output.job_record, jobs)
@@ -124,9 +131,6 @@ def _jobs(args: argparse.Namespace, client: Client) -> None:
     elif args.verbose:
         for job in _shown_jobs(args, client, selected, None):
             output.print_fields(f"Job {job.id}", output.job_record(job))
-    elif args.tree:
-        fields = ["name", "workflow", "state", *columns.PARENTS]
-        columns.print_tree(_shown_jobs(args, client, selected, fields))
     else:
         shown = columns.job_columns(client.path)
         jobs = _shown_jobs(args, client, selected, [name.split("__")[0] for name in shown])
@@ -197,14 +201,8 @@ def _workflows(args: argparse.Namespace, client: Client) -> None:
         args.name, args.wf = None, args.name  # of a workflow, its name is meant
     selected = query(args, client, several=True)
     if args.tree:
-        fields = ["name", "workflow", "state", *columns.PARENTS]
-        by_workflow: dict[str, list[Job]] = {}
-        args.limit = args.order = None
-        for job in _shown_jobs(args, client, selected, fields):
-            by_workflow.setdefault(job.workflow, []).append(job)
-        for workflow in sorted(by_workflow):
-            print(workflow)
-            columns.print_tree(by_workflow[workflow], indent="  ")
+        args.limit = None
+        tree.print_tree(args, client, selected, by_workflow=True)
         return
     found = sorted(client.workflow_counts(selected).items())
     if args.json:
