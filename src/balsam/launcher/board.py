@@ -102,6 +102,20 @@ class Board:
         held.task = None
         return held, number == HOOKS
 
+    def block(self, task: int) -> None:
+        """A call waits for another job: it has no place, and needs none for now."""
+        if task in self._task:
+            _, lane, spawner = self._task[task]
+            spawner.block(task, lane)
+
+    def unblock(self, task: int) -> None:
+        """A call that waited needs a place again."""
+        if task in self._task:
+            _, lane, spawner = self._task[task]
+            spawner.unblock(task, lane)
+            if spawner.queued(lane) > 0:
+                self.stranded.add((spawner, lane))
+
     def free(self, number: int) -> None:
         """A place was given back."""
         grant = self.grants.free(number)

@@ -6,6 +6,7 @@ Pure. `Held` is a job under lease; the functions return the moves that are due a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -36,9 +37,10 @@ class Step(Enum):
 class Held:
     """A job under this launcher's lease."""
 
-    def __init__(self, job: Job, app: App | None) -> None:
+    def __init__(self, job: Job, app: App | None, results: Mapping[int, str] | None = None) -> None:
         self.job = job
         self.app = app
+        self.results = results or {}  #: of parents, where they are among its arguments
         self.state = job.state
         self.step = next_step(job, app, job.state)
         self.task: int | None = None  #: its task on a worker
@@ -163,7 +165,7 @@ def run_ended(held: Held, ended: Ended, reason: str) -> list[Move]:
     attempt.exit_code = ended.exit_code
     attempt.peak_memory_mib = ended.peak_memory_mib
     attempt.cpu_seconds = ended.cpu_seconds
-    attempt.output_size = ended.output_size
+    attempt.output_size, attempt.result = ended.output_size, ended.result
     held.last, held.job.exit_code = attempt, ended.exit_code
     if held.killed:
         attempt.outcome, attempt.message = Outcome.KILLED, "killed by user"

@@ -223,7 +223,7 @@ class Dispatcher:
         """Send a job's run; tell whether it could be made a task."""
         job, attempt = held.job, held.job.attempt + 1
         try:
-            task = self._builder.run(self._next(), lane, job, held.app, attempt, spot)
+            task = self._builder.run(self._next(), lane, job, held.app, attempt, spot, held.results)
         except CannotStart as error:
             self._reject(held, str(error))
             return False

@@ -15,11 +15,21 @@ import msgspec
 
 from balsam.model.resources import NodeResources
 
-PROTOCOL = 2
+PROTOCOL = 3
+
+
+class Call(msgspec.Struct, array_like=True):
+    """A Python function to call, in a process that may have called others before."""
+
+    function: str  #: file with the function
+    payload: str  #: its arguments (see model/payload.py)
+    results: dict[str, str] = {}  #: results of other jobs that are among them, by id
+    result_file: str = ""  #: where a result goes that is too large to be sent
+    may_block: bool = False  #: its place is free for others while it waits for another job
 
 
 class Task(msgspec.Struct, array_like=True):
-    """One process to start."""
+    """One process to start, or one function to call."""
 
     id: int  #: unique within the launcher
     lane: int  #: which places it can run on
@@ -32,6 +42,7 @@ class Task(msgspec.Struct, array_like=True):
     append: bool = False  #: the output may exist: note where this attempt's begins
     envscript: str = ""  #: bash file to source first
     seconds: float = 0.0  #: kill it when it takes longer; 0: no limit
+    call: Call | None = None  #: what the process of `argv` calls
 
 
 class Place(msgspec.Struct, array_like=True):
@@ -115,6 +126,7 @@ class Ended(msgspec.Struct, array_like=True):
     cpu_seconds: float
     output_size: int
     message: str  #: the tail of the output when it did not end well
+    result: str = ""  #: what a function returned or raised
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello"):
@@ -136,6 +148,9 @@ class Done(msgspec.Struct, array_like=True, tag="done"):
     returned: list[int] = []  #: tasks given back without having been started
     last: bool = False  #: nothing follows: the spawner ends, as it was told
     number: int = 0  #: 1, 2, …
+    #: Calls that wait for other jobs, whose places are free; those that wait no more, and need one.
+    blocked: list[int] = []
+    unblocked: list[int] = []
 
 
 ToWorker = Run | Kill | Warn | Recall | Sweep | Welcome | Beat | Stop

@@ -130,6 +130,7 @@ class Spawner:
         self.tasks: set[int] = set()  #: sent and not ended
         self.sent: dict[int, int] = {}  #: the same, counted by lane
         self.placed: dict[int, int] = {}  #: places by lane
+        self.blocked: set[int] = set()  #: tasks that wait for other jobs, without a place
 
     def queued(self, lane: int) -> int:
         """Return how many tasks of the lane wait there for a place."""
@@ -142,7 +143,20 @@ class Spawner:
     def forget(self, task: int, lane: int) -> None:
         """A task has ended or was given back."""
         self.tasks.discard(task)
+        if task in self.blocked:
+            self.blocked.discard(task)
+        else:
+            _count_down(self.sent, lane)
+
+    def block(self, task: int, lane: int) -> None:
+        """A task leaves its place to others."""
+        self.blocked.add(task)
         _count_down(self.sent, lane)
+
+    def unblock(self, task: int, lane: int) -> None:
+        """A task that left its place waits for another one."""
+        self.blocked.discard(task)
+        self.sent[lane] = self.sent.get(lane, 0) + 1
 
 
 class Node:

@@ -117,7 +117,7 @@ class Planner:
         self._leasing.answered(lease, self._resources(), now)
         self._deadline.learn(lease.run_times)
         for job in lease.jobs:
-            held = Held(job, lease.apps.get(job.application))
+            held = Held(job, lease.apps.get(job.application), lease.results)
             run_time = self._deadline.run_time(job)
             if run_time is not None:
                 self._board.classes.of(job).expect(run_time)
@@ -147,6 +147,10 @@ class Planner:
                 self._run_started(held, spawner.node, started)
         for ended in done.ended:
             self._task_ended(spawner.node, ended, now)
+        for task in done.blocked:
+            self._board.block(task)
+        for task in done.unblocked:
+            self._board.unblock(task)
         for number in done.freed:
             self._board.free(number)
         for task in done.returned:

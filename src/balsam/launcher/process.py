@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import time
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from balsam.launcher.messages import Ended, Place, Started, Task
+from balsam.launcher.runners import GO, Answer, Runner, Runners, call_message, kind_of
 from balsam.launcher.task_files import (
     OUTPUT_FLAGS,
     CannotStart,
@@ -42,6 +44,10 @@ _BY_TERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
 
 
+#: File actions of `os.posix_spawn`.
+Actions = list[tuple[int, ...] | tuple[int, int, str, int, int]]
+
+
 class _Stream(NamedTuple):
     """One shared output file; one task writes to it at a time."""
 
@@ -53,14 +59,15 @@ class _Running:
     """A process that runs."""
 
     __slots__ = (
-        *("deadline", "is_kept", "offset", "output", "place", "reason"),
+        *("deadline", "is_kept", "offset", "output", "place", "reason", "runner"),
         *("started", "stream", "task", "wait"),
     )
 
-    def __init__(self, task: Task, place: Place, stream: _Stream | None) -> None:
+    def __init__(self, task: Task, place: Place) -> None:
         self.task = task
-        self.place = place
-        self.stream = stream
+        self.place: Place | None = place  #: None: it waits for another job
+        self.stream: _Stream | None = None
+        self.runner: Runner | None = None  #: that calls the function that it is
         self.output = ""
         self.offset = 0
         self.started = 0.0
@@ -68,6 +75,14 @@ class _Running:
         self.deadline = 0.0  #: of its time of grace, when it was asked to end
         self.is_kept = False  #: its end is, for a while, not told
         self.wait: tuple[int, resource.struct_rusage] | None = None  #: it ended, its group not
+
+
+class Heard(NamedTuple):
+    """What runners have said."""
+
+    ended: list[tuple[Ended, Place | None]]
+    blocked: list[tuple[int, Place]]  #: tasks that wait for other jobs, and the places they left
+    unblocked: list[Task]  #: those that wait for a place to go on with
 
 
 class Processes:
@@ -95,6 +110,7 @@ class Processes:
         self._deadlines: list[tuple[float, int]] = []
         self._term_until = 0.0  #: until then, by the monotonic clock, all may be ending
         self._ending: dict[int, _Running] = {}
+        self._runners = Runners(self._end_runner)
 
     def __len__(self) -> int:
         return len(self._pids)
@@ -112,19 +128,13 @@ class Processes:
         CannotStart
             Its directory, output or program cannot be used.
         """
-        running = _Running(task, place, None)
+        if task.call is not None:
+            return self._start_call(task, place)
+        running = _Running(task, place)
         enter(task)
         added = {**task.environ, **place.environ}
-        environ = {**self._environ, **{k.encode(): v.encode() for k, v in added.items()}}
-        argv = task.argv
-        if task.envscript:
-            if not os.path.isfile(task.envscript):
-                raise CannotStart(f"envscript {task.envscript} does not exist")
-            argv = [_BASH, "-c", _SOURCE, "balsam", task.envscript, *argv]
-        program = self._program(argv[0], added.get("PATH"))
-        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]]
-        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0)]
         try:
+            actions: Actions = [(os.POSIX_SPAWN_DUP2, self._null, 0)]
             if task.output:
                 running.output = f"{task.cwd}/{task.output}"
                 running.offset = prepare_output(task)
@@ -134,35 +144,159 @@ class Processes:
                 running.output = running.stream.path
                 running.offset = os.fstat(running.stream.descriptor).st_size
                 actions.append((os.POSIX_SPAWN_DUP2, running.stream.descriptor, 1))
-            actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
+            running.started = self._now()
+            pid = self._spawn(task, added, place, actions)
+        except (OSError, CannotStart) as error:
+            if running.stream:
+                self._streams.append(running.stream)
+            if isinstance(error, OSError):
+                raise CannotStart(reason(error, task.argv[0], task)) from error
+            raise
+        return self._note_start(pid, running)
+
+    def _spawn(self, task: Task, added: dict[str, str], place: Place, actions: Actions) -> int:
+        """Start the program of *task*, in the working directory; return its pid.
+
+        Raises
+        ------
+        CannotStart
+            It cannot be started.
+        """
+        environ = {**self._environ, **{k.encode(): v.encode() for k, v in added.items()}}
+        argv = task.argv
+        if task.envscript:
+            if not os.path.isfile(task.envscript):
+                raise CannotStart(f"envscript {task.envscript} does not exist")
+            argv = [_BASH, "-c", _SOURCE, "balsam", task.envscript, *argv]
+        program = self._program(argv[0], added.get("PATH"))
+        try:
             if place.cpus:
                 os.sched_setaffinity(0, place.cpus)  # the program inherits it
-            started = self._now()
-            pid = os.posix_spawn(
+            return os.posix_spawn(
                 program,
                 argv,
                 environ,
-                file_actions=actions,
+                file_actions=[*actions, (os.POSIX_SPAWN_DUP2, 1, 2)],
                 setpgroup=0,
                 setsigmask=(),
                 setsigdef=_DEFAULT_SIGNALS,
             )
         except (OSError, ValueError) as error:
-            if running.stream:
-                self._streams.append(running.stream)
             if "/" not in argv[0] and self._programs and not os.path.exists(program):
                 self._programs.clear()  # it was moved, perhaps: look for it again
-                return self.start(task, place)
+                return self._spawn(task, added, place, actions)
             raise CannotStart(reason(error, program, task)) from error
         finally:
             if place.cpus:
                 os.sched_setaffinity(0, self._all_cpus)
-        running.started = started
+
+    def _note_start(self, pid: int, running: _Running) -> Started:
+        task, place = running.task, running.place
         self._running[pid] = running
         self._pids[task.id] = pid
         if task.seconds:
             heappush(self._deadlines, (time.monotonic() + task.seconds, task.id))
-        return Started(task.id, pid, started, running.output, running.offset, place.id)
+        number = place.id if place else 0
+        return Started(task.id, pid, running.started, running.output, running.offset, number)
+
+    # calls of functions -------------------------------------------------------------------
+    def _start_call(self, task: Task, place: Place) -> Started:
+        enter(task)
+        runner = self._runners.take(kind_of(task, place)) or self._new_runner(task, place)
+        running = _Running(task, place)
+        running.runner = runner
+        if task.output:
+            running.output = f"{task.cwd}/{task.output}"
+            running.offset = prepare_output(task)
+        else:
+            running.output = runner.stream.path
+            running.offset = os.fstat(runner.stream.descriptor).st_size
+        running.started = self._now()
+        runner.say(call_message(task))
+        return self._note_start(runner.pid, running)
+
+    def _new_runner(self, task: Task, place: Place) -> Runner:
+        """Start the process for *task* and for others of its kind."""
+        here, there = socket.socketpair()
+        stream = self._take_stream()
+        actions: Actions = [
+            (os.POSIX_SPAWN_DUP2, there.fileno(), 0),
+            (os.POSIX_SPAWN_DUP2, stream.descriptor, 1),
+        ]
+        kind = kind_of(task, place)
+        try:
+            pid = self._spawn(task, dict(kind.environ), place, actions)
+        except CannotStart:
+            self._streams.append(stream)
+            here.close()
+            raise
+        finally:
+            there.close()
+        runner = Runner(kind, pid, here, stream)
+        self._runners.add(runner)
+        return runner
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `hear` has something."""
+        return self._runners.fileno()
+
+    def hear(self) -> Heard:
+        """Return what runners have said."""
+        heard = Heard([], [], [])
+        for runner, answer in self._runners.hear():
+            running = self._running.get(runner.pid)
+            if running is None:
+                continue
+            if answer.code is not None:
+                heard.ended.append((self._end_call(runner, running, answer), running.place))
+            elif not running.task.call or not running.task.call.may_block:
+                if not answer.blocked:
+                    runner.say(GO)
+            elif answer.blocked and running.place:
+                heard.blocked.append((running.task.id, running.place))
+                running.place = None
+            elif not answer.blocked and not running.place:
+                heard.unblocked.append(running.task)
+        return heard
+
+    def resume(self, task: int, place: Place) -> bool:
+        """Let a call go on, on *place*, that waited; tell whether it is still there."""
+        pid = self._pids.get(task)
+        running = self._running.get(pid) if pid is not None else None
+        if pid is None or running is None or running.runner is None:
+            return False
+        running.place = place
+        if place.cpus:
+            try:
+                os.sched_setaffinity(pid, place.cpus)
+            except OSError:
+                pass  # it is just ending
+        running.runner.say(GO)
+        return True
+
+    def _end_call(self, runner: Runner, running: _Running, answer: Answer) -> Ended:
+        now, task, code = self._now(), running.task, answer.code or 0
+        del self._running[runner.pid]
+        del self._pids[task.id]
+        size, told = self._close_output(running, code)
+        if running.deadline:  # it was asked to end, and will
+            _signal_group(runner.pid, signal.SIGKILL)
+        else:
+            self._runners.give_back(runner)
+        memory_mib = answer.memory / 1024
+        message = running.reason + told
+        return Ended(
+            task.id, runner.pid, now, code, memory_mib, answer.cpu, size, message, answer.result
+        )
+
+    def _end_runner(self, runner: Runner) -> None:
+        """End a runner that is idle; its end is reaped."""
+        _signal_group(runner.pid, signal.SIGKILL)
+        self._forget_runner(runner)
+
+    def _forget_runner(self, runner: Runner) -> None:
+        self._runners.forget(runner)
+        self._streams.append(runner.stream)
 
     def _program(self, word: str, path: str | None) -> str:
         """Return the file to execute for the first word of a command."""
@@ -197,14 +331,14 @@ class Processes:
             return True
         return exit_code != 0 and time.monotonic() < self._term_until
 
-    def reap(self) -> list[tuple[Ended, Place]]:
+    def reap(self) -> list[tuple[Ended, Place | None]]:
         """Return the tasks that have ended, each with the place that is free now.
 
         Whatever else runs in an ended task's process group is killed; where the task was
         asked to end, its group has the rest of the time of grace. One that ended by a SIGTERM
         which was not ours is kept for `TERM_SECONDS`, or until it is asked to end.
         """
-        ended: list[tuple[Ended, Place]] = []
+        ended: list[tuple[Ended, Place | None]] = []
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -213,8 +347,11 @@ class Processes:
             if pid == 0:
                 break
             running = self._running.pop(pid, None)
-            if running is None:
-                continue  # an orphan of a task
+            if running is None:  # an orphan of a task, or a runner that had nothing to do
+                idle = self._runners.of_pid(pid)
+                if idle is not None:
+                    self._forget_runner(idle)
+                continue
             running.wait = os.waitstatus_to_exitcode(status), usage
             if not running.deadline and self._may_end_with_all(running.wait[0]):
                 running.is_kept, running.deadline = True, time.monotonic() + TERM_SECONDS
@@ -237,9 +374,14 @@ class Processes:
         del self._pids[task.id]
         assert running.wait is not None
         exit_code, usage = running.wait
-        size, tail = self._close_output(running, exit_code)
+        if running.runner is not None:
+            exit_code = exit_code or 1
+            running.reason = running.reason or "its process ended before the function returned\n"
+        size, told = self._close_output(running, exit_code)
+        if running.runner is not None:
+            self._forget_runner(running.runner)
         memory_mib, cpu_seconds = usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
-        message = running.reason + tail
+        message = running.reason + told
         return Ended(task.id, pid, now, exit_code, memory_mib, cpu_seconds, size, message)
 
     def _close_output(self, running: _Running, exit_code: int) -> tuple[int, str]:

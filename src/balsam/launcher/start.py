@@ -19,10 +19,10 @@ from balsam.launcher.drive import Driver
 from balsam.launcher.options import Options
 from balsam.launcher.placement import Spot
 from balsam.launcher.plan import Planner
-from balsam.launcher.tasks import MpiStart, TaskBuilder
+from balsam.launcher.tasks import FunctionFiles, MpiStart, TaskBuilder
 from balsam.launcher.team import Team, find_team
 from balsam.lifecycle.environ import launcher_environ
-from balsam.lifecycle.recover import process_start
+from balsam.lifecycle.recover import launcher_directory, process_start
 from balsam.model.job import Job
 from balsam.model.wire import LauncherInfo, LeaseRequest
 from balsam.mpi.commands import MpiCommand, command_line
@@ -197,6 +197,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         client.identity,
         stream=(request.output or pilot.output) == "stream",
         mpi=mpi_start(settings, team, environ),
+        functions=FunctionFiles(launcher_directory(client.path, launcher_id) / "functions"),
         hook_seconds=pilot.hook_seconds,
     )
     planner = Planner(options, builder)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from balsam.errors import CannotStart, InvalidInput
-from balsam.launcher.messages import Task
+from balsam.launcher.messages import Call, Task
 from balsam.launcher.placement import Spot
+from balsam.launcher.runners import runner_words
 from balsam.lifecycle.environ import job_environ
 from balsam.model.app import App, command_line, split_words
 from balsam.model.identity import JobIdentity
@@ -18,8 +24,49 @@ from balsam.model.states import State
 MpiStart = Callable[[Job, list[str], dict[str, str], Spot], list[str]]
 
 
+class FunctionFiles:
+    """The files from which processes of jobs load functions, one for each content.
+
+    Parameters
+    ----------
+    directory
+        Where they are, which all nodes see; made when it is needed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: dict[str, str] = {}
+
+    def file(self, code: str) -> str:
+        """Return the file with *code*, written when there is none yet.
+
+        Raises
+        ------
+        CannotStart
+            It cannot be written.
+        """
+        found = self._files.get(code)
+        if found is None:
+            name = hashlib.blake2s(code.encode(), digest_size=16).hexdigest()
+            path = self._directory / f"{name}.function"
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                path.write_text(code)
+            except OSError as error:
+                raise CannotStart(f"cannot write {path}: {error.strerror}") from error
+            found = self._files[code] = str(path)
+        return found
+
+
+@cache
+def _cloudpickle() -> str:
+    """Return the file of Balsam's own cloudpickle, for interpreters that have none; '': none."""
+    spec = importlib.util.find_spec("cloudpickle")
+    return spec.origin or "" if spec else ""
+
+
 class TaskBuilder:
-    """Makes tasks; pure but for what *mpi* does.
+    """Makes tasks; pure but for what *mpi* does, and the files of *functions*.
 
     Parameters
     ----------
@@ -37,12 +84,14 @@ class TaskBuilder:
         *,
         stream: bool,
         mpi: MpiStart,
+        functions: FunctionFiles,
         hook_seconds: float = 0.0,
     ) -> None:
         self._data = f"{site}/data/"
         self._identity = identity
         self._stream = stream
         self._mpi = mpi
+        self._functions = functions
         self._hook_seconds = hook_seconds
 
     def run(
@@ -53,8 +102,14 @@ class TaskBuilder:
         app: App | None,
         attempt: int,
         spot: Spot | None = None,
+        results: Mapping[int, str] | None = None,
     ) -> Task:
         """Return the task that runs *job*; for a parallel one, on *spot*.
+
+        Parameters
+        ----------
+        results
+            What parents returned, where that is among the arguments of a function.
 
         Raises
         ------
@@ -63,11 +118,18 @@ class TaskBuilder:
         """
         if app is None:
             raise CannotStart(f"app {job.application!r} does not exist (any more)")
-        argv = command_line(app, job.args, job.parameters)
         environ = job_environ(job, self._identity, attempt)
+        stream, call = self._stream, None
+        if "run" in app.function.hooks:
+            argv, call = self._call(job, app, attempt, results or {})
+            stream = True
+            if spot is not None:
+                raise CannotStart("functions run in one process on one node; ask for one rank")
+        else:
+            argv = command_line(app, job.args, job.parameters)
         if spot is not None:
             argv = self._mpi(job, argv, environ, spot)
-        own_directory = not self._stream or _has_files(job, app)
+        own_directory = not stream or _has_files(job, app)
         cwd = job.workdir if own_directory else self._data + job.workflow
         return Task(
             id=number,
@@ -75,11 +137,28 @@ class TaskBuilder:
             argv=argv,
             cwd=cwd,
             environ=environ,
-            output="" if self._stream else f"{job.name}.out",
+            output="" if stream else f"{job.name}.out",
             make_cwd=not job.user_workdir,
             append=not own_directory or attempt > 1 or _has_files(job, app),
             envscript=app.envscript,
+            call=call,
         )
+
+    def _call(
+        self, job: Job, app: App, attempt: int, results: Mapping[int, str]
+    ) -> tuple[list[str], Call]:
+        """Return the command of the process that calls the job's function, and the call."""
+        function = app.function
+        argv = runner_words(function.python or sys.executable, function.path, _cloudpickle())
+        keywords = json.dumps([[], job.parameters])
+        call = Call(
+            function=self._functions.file(function.code),
+            payload=job.payload or f"J{keywords}",
+            results={str(p): results[p] for p in job.parents if p in results},
+            result_file=f"{job.workdir}/result-{attempt}.pickle",
+            may_block=job.memory_mib == 0 and job.gpus_per_rank == 0,
+        )
+        return argv, call
 
     def hook(self, number: int, lane: int, job: Job, app: App, which: str, state: State) -> Task:
         """Return the task that runs the app's *which* ('preprocess' or 'postprocess').

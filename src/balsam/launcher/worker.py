@@ -105,6 +105,7 @@ class Worker:
         self._processes = processes
         self._queues: dict[int, deque[Task]] = {}
         self._idle: dict[int, list[Place]] = {}
+        self._resuming: dict[int, deque[int]] = {}  # calls that need a place, by lane
         self._news = Done([], [], [], [])
         self._news_since: float | None = None
         self._number = 0  # of the last message
@@ -142,6 +143,7 @@ class Worker:
         poller.register(arrivals, select.POLLIN)
         poller.register(ends, select.POLLIN)
         self._gone.poll(0)  # a socket tells only those that have looked
+        poller.register(self._processes.fileno(), select.POLLIN)
         if self._watches_input:
             poller.register(0, select.POLLIN)
         self._receive()
@@ -149,6 +151,8 @@ class Worker:
             ready = [descriptor for descriptor, _ in poller.poll(self._timeout_ms())]
             if self._wakeup in ready:
                 os.read(self._wakeup, 4096)
+            if self._processes.fileno() in ready:
+                self._hear_runners()
             if self._wakeup in ready or self._processes.some_are_ending:
                 self._reap()
             said = self._say()
@@ -230,6 +234,11 @@ class Worker:
 
     def _use(self, place: Place) -> None:
         """Start the next task of the place's lane on it, or give it back."""
+        resuming = self._resuming.get(place.lane)
+        while resuming:
+            if self._processes.resume(resuming.popleft(), place):
+                return
+        self._resuming.pop(place.lane, None)
         queue = self._queues.get(place.lane)
         if not self._start_next(queue, place):
             self._queues.pop(place.lane, None)
@@ -256,10 +265,28 @@ class Worker:
 
     def _reap(self) -> None:
         """Take the tasks that have ended, and start the next ones on their places."""
-        for ended, place in self._processes.reap():
+        self._hear_runners()  # what they said before they ended
+        self._take_ended(self._processes.reap())
+
+    def _take_ended(self, all_ended: list[tuple[Ended, Place | None]]) -> None:
+        for ended, place in all_ended:
             self._news.ended.append(ended)
             self._changed()
+            if place is not None:
+                self._use(place)
+
+    def _hear_runners(self) -> None:
+        """Take what runners say: calls that ended, that wait for other jobs, or no more."""
+        heard = self._processes.hear()
+        self._take_ended(heard.ended)
+        for task, place in heard.blocked:
+            self._news.blocked.append(task)
+            self._changed()
             self._use(place)
+        for waiting in heard.unblocked:
+            self._news.unblocked.append(waiting.id)
+            self._resuming.setdefault(waiting.lane, deque()).append(waiting.id)
+            self._changed()
 
     def _kill(self, tasks: set[int], grace_seconds: float) -> None:
         """End these tasks; those that have not started are given back."""
@@ -290,7 +317,7 @@ class Worker:
         due = now - self._last_said >= BEAT_SECONDS
         if self._news_since is not None:
             due = due or (
-                bool(news.freed or news.returned)
+                bool(news.freed or news.returned or news.unblocked)
                 or len(news.ended) + len(news.started) >= GATHER_COUNT
                 or now - self._news_since >= GATHER_SECONDS
             )
@@ -324,6 +351,7 @@ class Worker:
             pass  # then it runs again, like all that cannot be known
 
     def _reap_only(self) -> None:
+        self._news.ended += [ended for ended, _ in self._processes.hear().ended]
         for ended, _ in self._processes.reap():
             self._news.ended.append(ended)
 

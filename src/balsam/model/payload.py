@@ -14,14 +14,14 @@
 ==========  ==================================================================================
 
 Nothing here, nor anything in Balsam's own processes, loads a pickle: processes of jobs do, and
-the user's program that asks for a result.
+the user's program that asks for a result. The processes of jobs run under the user's Python and
+read this file as it is: it needs the standard library only.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
-
-import msgspec
 
 #: Letters of payloads that refer to results of parents.
 REFERS = "R"
@@ -35,8 +35,10 @@ def as_json(value: Any) -> str | None:
     if not _is_plain(value):
         return None
     try:
-        return msgspec.json.encode(value).decode()
-    except (UnicodeEncodeError, ValueError, RecursionError):
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text.encode()
+        return text
+    except (ValueError, RecursionError):
         return None
 
 

@@ -15,11 +15,13 @@ from sqlalchemy.engine import Connection
 from balsam.errors import LeaseLost
 from balsam.model import records
 from balsam.model.app import App
+from balsam.model.job import Job
+from balsam.model.payload import REFERS
 from balsam.model.resources import UNITS
 from balsam.model.retry import crash_reason, is_over_limit
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.model.wire import LauncherInfo, Lease, LeaseRequest, Outcome, Outlook, Renewal
-from balsam.store import batch_jobs, dialect, moves, run_times
+from balsam.store import batch_jobs, dialect, moves, run_times, transfers
 from balsam.store import rows as row_mapping
 from balsam.store.moves import Change
 from balsam.store.rows import JobReader
@@ -164,9 +166,22 @@ def lease(
     return Lease(
         jobs=found,
         apps={app.name: app for app in map(read, chosen_apps)},
+        results=_results(connection, [job for job in found if job.payload[:1] == REFERS]),
         run_times=run_times.fetch(connection, names) if names else [],
         next_in=None if len(found) >= request.limit else _next_in(connection, request, now),
     )
+
+
+def _results(connection: Connection, leased: list[Job]) -> dict[int, str]:
+    """Return what the parents of *leased* jobs returned, by their ids."""
+    parents = {parent for job in leased for parent in job.parents}
+    if not parents:
+        return {}
+    columns = attempts.c.job, attempts.c.result
+    done = attempts.c.outcome == Outcome.DONE
+    statement = sa.select(*columns).where(dialect.among(attempts.c.job, list(parents)), done)
+    ordered = statement.order_by(attempts.c.job, attempts.c.number)  # the last one holds
+    return {job: result for job, result in connection.execute(ordered) if result}
 
 
 def _end_delays(connection: Connection, now: float) -> None:
@@ -291,6 +306,7 @@ def retire(
         .where(attempts.c.launcher_id == launcher, attempts.c.ended_at.is_(None))
         .values(ended_at=now, outcome=outcome, message=message)
     )
+    transfers.stop(connection, launcher, now)
     return len(held)
 
 

@@ -29,7 +29,7 @@ from balsam.launcher.messages import Done, Ended, Place, Started, Task
 from balsam.launcher.options import Options
 from balsam.launcher.placement import HOOKS
 from balsam.launcher.plan import Planner
-from balsam.launcher.tasks import TaskBuilder
+from balsam.launcher.tasks import FunctionFiles, TaskBuilder
 from balsam.model.app import App
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
@@ -193,6 +193,7 @@ class World:
             IDENTITY,
             stream=False,
             mpi=lambda job, argv, environ, spot: ["mpi", ",".join(spot.hosts), *argv],
+            functions=FunctionFiles(Path(SITE, "run")),
         )
         self.planner = Planner(self.options, builder)
         self.nodes = [nodes] if isinstance(nodes, NodeResources) else nodes

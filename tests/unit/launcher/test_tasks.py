@@ -10,7 +10,7 @@ import pytest
 
 from balsam.errors import CannotStart
 from balsam.launcher.placement import Spot
-from balsam.launcher.tasks import TaskBuilder
+from balsam.launcher.tasks import FunctionFiles, TaskBuilder
 from balsam.lifecycle.environ import launcher_environ
 from balsam.model.app import App
 from balsam.model.identity import JobIdentity
@@ -25,7 +25,10 @@ def builder(*, stream: bool = False, hook_seconds: float = 0.0) -> TaskBuilder:
     def mpi(job: Job, argv: list[str], environ: dict[str, str], spot: Spot) -> list[str]:
         return ["mpiexec", "-hosts", ",".join(spot.hosts), *argv]
 
-    return TaskBuilder(SITE, IDENTITY, stream=stream, mpi=mpi, hook_seconds=hook_seconds)
+    files = FunctionFiles(SITE / "run")
+    return TaskBuilder(
+        SITE, IDENTITY, stream=stream, mpi=mpi, functions=files, hook_seconds=hook_seconds
+    )
 
 
 def job(**fields: Any) -> Job:
