@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,36 @@ def test_forty_edges_from_four_processes_are_all_kept(client: LocalClient, site:
 # deleting ---------------------------------------------------------------------------
 
 
+@contextmanager
+def deleting(site: Path, ids: list[int]) -> Iterator[None]:
+    """Have another process delete jobs one by one meanwhile, which must all be there."""
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from balsam.client.connect import open_client
+        from balsam.model.query import ALL
+        client = open_client(Path(sys.argv[1]))
+        print(flush=True)
+        sys.stdin.readline()
+        for job in sys.argv[2:]:
+            assert client.delete_jobs(ALL.where(id=int(job))) == 1
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", program, site, *map(str, ids)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as deleter:
+        assert deleter.stdout is not None
+        assert deleter.stdin is not None
+        deleter.stdout.readline()
+        deleter.stdin.write("\n")
+        deleter.stdin.flush()
+        yield
+        deleter.communicate(timeout=60)
+    assert deleter.returncode == 0
+
+
 def test_a_parent_that_is_deleted_holds_nobody_back(client: LocalClient) -> None:
     """Fault A6."""
     first, second = add(client, "a", "b")
@@ -176,6 +208,40 @@ def test_deleting_a_parent_that_runs_again_spares_its_ended_children(
     client.rerun_jobs(ALL.where(id=parent))
     assert client.delete_jobs(ALL.where(id=parent)) == 1
     assert states(client, [child]) == [S.JOB_FINISHED]
+
+
+def test_deleting_parents_while_others_end_leaves_no_child_behind(
+    client: LocalClient, pilot: Pilot, site: Path
+) -> None:
+    """Each child has a parent that ends and one that is deleted, at nearly the same time."""
+    count = 60
+    ending = add(client, *(f"ends{i}" for i in range(count)))
+    leased = pilot.lease()
+    pilot.start(*leased)
+    doomed = add(client, *(f"doomed{i}" for i in range(count)))
+    pairs = zip(ending, doomed, strict=True)
+    children = [add(client, "child", parents=list(pair))[0] for pair in pairs]
+    with deleting(site, doomed):
+        for job in leased:
+            assert pilot.end(job) == []
+    assert [pending(client, child) for child in children] == [0] * count
+    assert states(client, children) == [S.PREPROCESSED] * count
+    assert client.dependencies(doomed) == []
+
+
+def test_deleting_children_while_their_parents_end(
+    client: LocalClient, pilot: Pilot, site: Path
+) -> None:
+    """The same rows from the other end: a release finds children that are on their way out."""
+    parents = add(client, *(f"p{i}" for i in range(60)))
+    leased = pilot.lease()
+    pilot.start(*leased)
+    children = [add(client, "doomed", "kept", parents=[parent]) for parent in parents]
+    with deleting(site, [doomed for doomed, _ in children]):
+        for job in leased:
+            assert pilot.end(job) == []
+    assert client.count_jobs(ALL) == 120
+    assert states(client, [kept for _, kept in children]) == [S.PREPROCESSED] * 60
 
 
 # killing and running again ----------------------------------------------------------
