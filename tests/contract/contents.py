@@ -16,6 +16,7 @@ from balsam.model.job import Job
 from balsam.model.query import ALL
 from balsam.model.retry import rules_of
 from balsam.model.service import QueueState, ServiceInfo, ServiceStatus
+from balsam.model.transfer import Direction, Transfer
 from balsam.model.wire import Outcome
 from tests.contract.pilot import Clock, Pilot
 
@@ -31,6 +32,7 @@ TABLES = (
     "meta",
     "run_times",
     "services",
+    "transfers",
 )
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -137,6 +139,8 @@ def fill_with_everything(client: LocalClient, clock: Clock) -> list[int]:
     pilot.run(*leased[:6])
     pilot.run(*leased[6:9], outcome=Outcome.ERROR)
     pilot.start(leased[9])
+    moved = Transfer(job=ids[0], direction=Direction.IN, number=1, url=TEXTS[4], launcher_id=1)
+    pilot.report(transfers=[moved])
     client.kill_jobs(ALL.where(id=ids[-2]))
     client.retire_launcher(pilot.id, "its time was over")
     client.delete_jobs(ALL.where(id=ids[-3]))

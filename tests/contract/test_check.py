@@ -25,6 +25,7 @@ from balsam.store.schema import (
     events,
     jobs,
     launchers,
+    transfers,
 )
 from tests.contract.contents import fill_with_everything
 from tests.contract.pilot import Clock, Pilot, add, history, job, states
@@ -245,6 +246,14 @@ DAMAGES: dict[str, Damage] = {
             )
         ],
         ["orphan attempt"],
+        [77],
+        False,
+    ),
+    "transfers of no job": Damage(
+        lambda: [
+            transfers.insert().values(job=77, direction="in", number=1, url="x", launcher_id=1)
+        ],
+        ["orphan transfer"],
         [77],
         False,
     ),

@@ -20,6 +20,7 @@ from balsam.model.query import Query
 from balsam.model.run_time import RunTime
 from balsam.model.service import ServiceInfo, ServiceStatus
 from balsam.model.states import State
+from balsam.model.transfer import Transfer
 from balsam.model.wire import (
     Attempt,
     Event,
@@ -208,6 +209,9 @@ class Client(Protocol):
 
     def run_times(self) -> list[RunTime]:
         """Return how long runs took, of those that ended well, by app and number of ranks."""
+
+    def transfers(self, query: Query) -> list[Transfer]:
+        """Return what was, and is, moved for jobs: one record for each job, direction and URL."""
 
     # batch jobs and the service ------------------------------------------------------
     def batch_jobs(self, query: Query) -> list[BatchJob]: ...

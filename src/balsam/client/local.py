@@ -22,6 +22,7 @@ from balsam.model.query import ALL, Filter, Query
 from balsam.model.run_time import RunTime
 from balsam.model.service import ServiceInfo, ServiceStatus
 from balsam.model.states import State
+from balsam.model.transfer import Transfer
 from balsam.model.wire import (
     Attempt,
     Event,
@@ -45,6 +46,7 @@ from balsam.store import (
     reports,
     run_times,
     services,
+    transfers,
 )
 from balsam.store.database import Connection
 from balsam.store.engine import Store
@@ -214,6 +216,11 @@ class LocalClient:
     def waiting(self, limit: int | None = None, *, by_workflow: bool = False) -> list[Waiting]:
         return self._store.read(
             lambda connection: demand.fetch(connection, limit, by_workflow=by_workflow)
+        )
+
+    def transfers(self, query: Query = ALL) -> list[Transfer]:
+        return self._store.read(
+            lambda connection: transfers.fetch(connection, self.identity, query)
         )
 
     # batch jobs

@@ -24,6 +24,7 @@ from balsam.model.batch_job import BatchJob
 from balsam.model.job import DERIVED, FIELDS, Job
 from balsam.model.retry import rules_of
 from balsam.model.states import STATES
+from balsam.model.transfer import Transfer
 from balsam.model.wire import Event
 
 LOOKUPS = (
@@ -51,7 +52,11 @@ JSON_FIELDS = ("data", "tags", "parameters", "environ")
 _TEXT_TO_TEXT = ("tags", "environ")
 #: Fields that hold integer job ids, by kind of row; the first is what `job_id` stands for. They
 #: also take UUIDs, which `client.job_ids` replaces before a store sees the query.
-JOB_IDS = {"jobs": ("id", "parents", "children"), "events": ("job",)}
+JOB_IDS = {
+    "jobs": ("id", "parents", "children"),
+    "events": ("job",),
+    "transfers": ("job",),
+}
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -94,6 +99,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "apps": _columns(App),
     "batch_jobs": _columns(BatchJob),
     "events": {**_columns(Event), "workflow": str},
+    "transfers": {**_columns(Transfer), "workflow": str},
 }
 #: Other spellings that old scripts use.
 SYNONYMS = {"pk": "id", "msg": "message"}
@@ -225,7 +231,7 @@ def check_order(order: tuple[str, ...], kind: str) -> tuple[str, ...]:
         if name not in KINDS[kind] or name in ("parents", "children", "state_history"):
             known = list(KINDS[kind])
             raise UnknownField(f"{kind} cannot be ordered by {name!r}.{nearest(name, known)}")
-        checked.append(sign + ("id" if name == "job_id" else name))
+        checked.append(sign + (JOB_IDS[kind][0] if name == "job_id" else name))
     return tuple(checked)
 
 

@@ -16,6 +16,7 @@ from balsam.model.job import Job
 from balsam.model.retry import signal_name
 from balsam.model.run_time import RunTime
 from balsam.model.states import State
+from balsam.model.transfer import Transfer
 
 
 class Topic(StrEnum):
@@ -156,6 +157,7 @@ class Report(msgspec.Struct, kw_only=True):
     moves: list[Move] = []
     attempts: list[Attempt] = []
     released: list[int] = []
+    transfers: list[Transfer] = []  #: of each the newest word
     again: bool = False  #: it may have been applied before, whole or in part
 
 

@@ -25,6 +25,7 @@ from balsam.store.schema import (
     jobs,
     launchers,
     metadata,
+    transfers,
 )
 from balsam.store.transactions import Transaction
 
@@ -267,6 +268,11 @@ QUESTIONS: dict[str, tuple[str, Callable[[], Ids], str]] = {
     "created": ("jobs left in CREATED, where nobody takes them on", _never_settled, _ANEW),
     "orphan event": ("events of jobs that are not there", _of_no_job(events.c.job), ""),
     "orphan attempt": ("attempts of jobs that are not there", _of_no_job(attempts.c.job), ""),
+    "orphan transfer": (
+        "transfers for jobs that are not there",
+        _of_no_job(transfers.c.job),
+        "",
+    ),
     "orphan parent": (
         "dependencies on jobs that are not there",
         _of_no_job(dependencies.c.parent),

@@ -19,7 +19,15 @@ from balsam.model.states import END_STATES, LIVE_STATES, State, may_ask
 from balsam.store import dialect, moves, select
 from balsam.store.moves import Change
 from balsam.store.rows import JOB_COLUMNS, JobReader, encoded
-from balsam.store.schema import attempts, counters, dependencies, events, jobs, launchers
+from balsam.store.schema import (
+    attempts,
+    counters,
+    dependencies,
+    events,
+    jobs,
+    launchers,
+    transfers,
+)
 
 _PROTOTYPE: dict[str, Any] = msgspec.structs.asdict(Job())
 #: Columns that an insert takes from the caller's jobs, where one differs from the default.
@@ -290,6 +298,7 @@ def delete(connection: Connection, query: Query, now: float) -> int:
         (dependencies, dependencies.c.child),
         (events, events.c.job),
         (attempts, attempts.c.job),
+        (transfers, transfers.c.job),
         (jobs, jobs.c.id),
     ):
         connection.execute(sa.delete(table).where(dialect.among(column, doomed)))

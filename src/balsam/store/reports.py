@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from balsam.model.states import END_STATES, State, legal
 from balsam.model.wire import Attempt, Move, Outcome, Refusal, Report, Topic
-from balsam.store import dialect, moves, run_times
+from balsam.store import dialect, moves, run_times, transfers
 from balsam.store.launchers import is_live
 from balsam.store.schema import attempts, events, jobs
 
@@ -121,6 +121,7 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     """Apply *report* of *launcher* (see `Client.report`)."""
     live = is_live(connection, launcher)
     told = {m.job for m in report.moves} | {a.job for a in report.attempts}
+    told |= {transfer.job for transfer in report.transfers}
     known = _load(connection, list(told | set(report.released)))
     refusals = _take_moves(connection, known, report, launcher, live, now)
     for attempt in report.attempts:
@@ -143,6 +144,8 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     ]
     moves.write_events(connection, sorted(lines, key=itemgetter(0)))
     _save_attempts(connection, report.attempts, known, live, now)
+    if live:
+        transfers.save(connection, report.transfers, known)
     freed = moves.release(connection, ended)
     moves.apply(connection, freed, now)
     run_times.learn(connection, _run_times(report.attempts, known))

@@ -19,10 +19,11 @@ from balsam.model.batch_job import BatchJob
 from balsam.model.job import DERIVED, Job
 from balsam.model.service import ServiceInfo
 from balsam.model.states import LEASABLE_STATES, STATES
+from balsam.model.transfer import Transfer
 from balsam.model.wire import Attempt, Event, LauncherInfo
 
 #: The revision that this code reads and writes (the newest in `migrations/versions`).
-REVISION = "0005"
+REVISION = "0006"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -215,5 +216,16 @@ attempts = sa.Table(
     sa.Column("launcher_id", sa.BigInteger(), primary_key=True, autoincrement=False),
     *_columns(Attempt, "job", "number", "launcher_id", "job_id"),
     _partial_index("ix_attempts_open", "launcher_id", where="ended_at IS NULL"),
+    sqlite_with_rowid=False,
+)
+
+transfers = sa.Table(
+    "transfers",
+    metadata,
+    sa.Column("job", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("direction", sa.Text(), primary_key=True),
+    sa.Column("number", sa.BigInteger(), primary_key=True, autoincrement=False),
+    *_columns(Transfer, "job", "direction", "number", "job_id"),
+    _partial_index("ix_transfers_open", "launcher_id", where="ended_at IS NULL"),
     sqlite_with_rowid=False,
 )

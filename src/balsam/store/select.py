@@ -10,13 +10,22 @@ from balsam.errors import InvalidInput
 from balsam.model.query import Filter, Query
 from balsam.store import dialect
 from balsam.store.rows import encode
-from balsam.store.schema import Json, apps, batch_jobs, dependencies, events, jobs
+from balsam.store.schema import (
+    Json,
+    apps,
+    batch_jobs,
+    dependencies,
+    events,
+    jobs,
+    transfers,
+)
 
 TABLES: dict[str, sa.Table] = {
     "jobs": jobs,
     "apps": apps,
     "batch_jobs": batch_jobs,
     "events": events,
+    "transfers": transfers,
 }
 
 
@@ -31,15 +40,14 @@ def conditions(query: Query, kind: str) -> list[sa.ColumnElement[bool]]:
 
 
 def ordering(query: Query, kind: str) -> list[Any]:
-    """Return the ORDER BY terms, always ending with the id."""
+    """Return the ORDER BY terms, always ending with what tells each row from all others."""
     table = TABLES[kind]
     terms: list[Any] = []
     for item in query.order:
         column = table.c[item.lstrip("-")]
         terms.append(column.desc() if item.startswith("-") else column.asc())
-    if "id" not in {item.lstrip("-") for item in query.order}:
-        terms.append(table.c.id.asc())
-    return terms
+    ordered = {item.lstrip("-") for item in query.order}
+    return [*terms, *(key.asc() for key in table.primary_key if key.name not in ordered)]
 
 
 def ids(query: Query, kind: str = "jobs") -> sa.Select[tuple[int]]:
@@ -71,9 +79,9 @@ def _condition(one: Filter, kind: str) -> sa.ColumnElement[bool]:
                 mine = events.c.job == jobs.c.id
                 text = events.c.to_state + " " + events.c.message
                 return sa.exists().where(mine, dialect.has_text(text, str(one.value)))
-    if kind == "events" and one.field == "workflow":
+    if kind in ("events", "transfers") and one.field == "workflow":
         inner = Query(filters=(one,))
-        return events.c.job.in_(ids(inner))
+        return table.c.job.in_(ids(inner))
     column = table.c[one.field]
     if one.lookup == "has_key":
         return dialect.kind_at(column, [*one.path, str(one.value)]).is_not(None)
