@@ -21,11 +21,13 @@ from balsam.launcher.runners import GO, Answer, Runner, Runners, call_message, k
 from balsam.launcher.task_files import (
     OUTPUT_FLAGS,
     CannotStart,
+    Programs,
+    Stream,
+    Streams,
     enter,
     prepare_output,
     reason,
     tail,
-    which,
 )
 
 _BASH = "/bin/bash"
@@ -48,13 +50,6 @@ _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGIN
 Actions = list[tuple[int, ...] | tuple[int, int, str, int, int]]
 
 
-class _Stream(NamedTuple):
-    """One shared output file; one task writes to it at a time."""
-
-    path: str
-    descriptor: int
-
-
 class _Running:
     """A process that runs."""
 
@@ -66,7 +61,7 @@ class _Running:
     def __init__(self, task: Task, place: Place) -> None:
         self.task = task
         self.place: Place | None = place  #: None: it waits for another job
-        self.stream: _Stream | None = None
+        self.stream: Stream | None = None
         self.runner: Runner | None = None  #: that calls the function that it is
         self.output = ""
         self.offset = 0
@@ -97,14 +92,12 @@ class Processes:
     """
 
     def __init__(self, stream_prefix: str, now: Callable[[], float]) -> None:
-        self._stream_prefix = stream_prefix
+        self._streams = Streams(stream_prefix)
         self._now = now
-        self._streams: list[_Stream] = []
-        self._stream_count = 0
         self._environ = dict(os.environb)
+        self._programs = Programs(os.fsdecode(self._environ.get(b"PATH", os.defpath.encode())))
         self._all_cpus = os.sched_getaffinity(0)
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._programs: dict[tuple[str, str], str] = {}
         self._running: dict[int, _Running] = {}
         self._pids: dict[int, int] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -140,7 +133,7 @@ class Processes:
                 running.offset = prepare_output(task)
                 actions.append((os.POSIX_SPAWN_OPEN, 1, task.output, OUTPUT_FLAGS, 0o666))
             else:
-                running.stream = self._take_stream()
+                running.stream = self._streams.take()
                 running.output = running.stream.path
                 running.offset = os.fstat(running.stream.descriptor).st_size
                 actions.append((os.POSIX_SPAWN_DUP2, running.stream.descriptor, 1))
@@ -148,7 +141,7 @@ class Processes:
             pid = self._spawn(task, added, place, actions)
         except (OSError, CannotStart) as error:
             if running.stream:
-                self._streams.append(running.stream)
+                self._streams.give_back(running.stream)
             if isinstance(error, OSError):
                 raise CannotStart(reason(error, task.argv[0], task)) from error
             raise
@@ -168,7 +161,7 @@ class Processes:
             if not os.path.isfile(task.envscript):
                 raise CannotStart(f"envscript {task.envscript} does not exist")
             argv = [_BASH, "-c", _SOURCE, "balsam", task.envscript, *argv]
-        program = self._program(argv[0], added.get("PATH"))
+        program = self._programs.find(argv[0], added.get("PATH"))
         try:
             if place.cpus:
                 os.sched_setaffinity(0, place.cpus)  # the program inherits it
@@ -182,8 +175,7 @@ class Processes:
                 setsigdef=_DEFAULT_SIGNALS,
             )
         except (OSError, ValueError) as error:
-            if "/" not in argv[0] and self._programs and not os.path.exists(program):
-                self._programs.clear()  # it was moved, perhaps: look for it again
+            if "/" not in argv[0] and self._programs.forget(program):
                 return self._spawn(task, added, place, actions)
             raise CannotStart(reason(error, program, task)) from error
         finally:
@@ -218,7 +210,7 @@ class Processes:
     def _new_runner(self, task: Task, place: Place) -> Runner:
         """Start the process for *task* and for others of its kind."""
         here, there = socket.socketpair()
-        stream = self._take_stream()
+        stream = self._streams.take()
         actions: Actions = [
             (os.POSIX_SPAWN_DUP2, there.fileno(), 0),
             (os.POSIX_SPAWN_DUP2, stream.descriptor, 1),
@@ -227,7 +219,7 @@ class Processes:
         try:
             pid = self._spawn(task, dict(kind.environ), place, actions)
         except CannotStart:
-            self._streams.append(stream)
+            self._streams.give_back(stream)
             here.close()
             raise
         finally:
@@ -296,30 +288,7 @@ class Processes:
 
     def _forget_runner(self, runner: Runner) -> None:
         self._runners.forget(runner)
-        self._streams.append(runner.stream)
-
-    def _program(self, word: str, path: str | None) -> str:
-        """Return the file to execute for the first word of a command."""
-        if "/" in word:
-            return word
-        key = (word, path or "")
-        found = self._programs.get(key)
-        if found is None:
-            search = path or os.fsdecode(self._environ.get(b"PATH", os.defpath.encode()))
-            found = which(word, search)
-            if found is None:
-                raise CannotStart(f"program {word!r} is not found in PATH ({search})")
-            if all(directory.startswith("/") for directory in search.split(os.pathsep)):
-                self._programs[key] = found
-        return found
-
-    def _take_stream(self) -> _Stream:
-        if self._streams:
-            return self._streams.pop()
-        os.makedirs(os.path.dirname(self._stream_prefix), exist_ok=True)
-        path = f"{self._stream_prefix}-{self._stream_count}.out"
-        self._stream_count += 1
-        return _Stream(path, os.open(path, OUTPUT_FLAGS, 0o666))
+        self._streams.give_back(runner.stream)
 
     def note_term(self) -> None:
         """Note that the worker was sent SIGTERM, and so maybe all processes of the allocation."""
@@ -387,7 +356,7 @@ class Processes:
     def _close_output(self, running: _Running, exit_code: int) -> tuple[int, str]:
         if running.stream:
             end = os.fstat(running.stream.descriptor).st_size
-            self._streams.append(running.stream)
+            self._streams.give_back(running.stream)
         else:
             try:
                 end = os.stat(running.output).st_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import NamedTuple
 
 from balsam.launcher.messages import Task
 
@@ -14,6 +15,94 @@ TAIL_BYTES, TAIL_LINES = 2000, 16
 
 class CannotStart(Exception):
     """A task cannot be started; the text says why."""
+
+
+class Stream(NamedTuple):
+    """One shared output file; one task writes to it at a time."""
+
+    path: str
+    descriptor: int
+
+
+class Streams:
+    """The shared output files of a spawner.
+
+    Parameters
+    ----------
+    prefix
+        Path of the files, to which ``-{n}.out`` is added.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._free: list[Stream] = []
+        self._count = 0
+
+    def take(self) -> Stream:
+        """Return one that nobody writes to; a new one when there is none."""
+        if self._free:
+            return self._free.pop()
+        os.makedirs(os.path.dirname(self._prefix), exist_ok=True)
+        path = f"{self._prefix}-{self._count}.out"
+        self._count += 1
+        return Stream(path, os.open(path, OUTPUT_FLAGS, 0o666))
+
+    def give_back(self, stream: Stream) -> None:
+        self._free.append(stream)
+
+
+class Programs:
+    """Where programs are, each looked up once.
+
+    Parameters
+    ----------
+    path
+        The PATH to search, where a task has none of its own.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._found: dict[tuple[str, str], str] = {}
+
+    def find(self, word: str, path: str | None) -> str:
+        """Return the file to execute for the first word of a command.
+
+        Raises
+        ------
+        CannotStart
+            There is none.
+        """
+        if "/" in word:
+            return word
+        key = (word, path or "")
+        found = self._found.get(key)
+        if found is None:
+            search = path or self._path
+            found = _which(word, search)
+            if found is None:
+                raise CannotStart(f"program {word!r} is not found in PATH ({search})")
+            if all(directory.startswith("/") for directory in search.split(os.pathsep)):
+                self._found[key] = found
+        return found
+
+    def forget(self, program: str) -> bool:
+        """Look all up anew if *program* is gone; tell whether there is reason to try again."""
+        if not self._found or os.path.exists(program):
+            return False
+        self._found.clear()
+        return True
+
+
+def _which(word: str, path: str) -> str | None:
+    for directory in path.split(os.pathsep):
+        file = os.path.join(directory or ".", word)
+        try:
+            mode = os.stat(file).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(mode) and os.access(file, os.X_OK):
+            return os.path.abspath(file)
+    return None
 
 
 def enter(task: Task) -> None:
@@ -51,18 +140,6 @@ def prepare_output(task: Task) -> int:
         except FileNotFoundError:
             return 0
     return 0
-
-
-def which(word: str, path: str) -> str | None:
-    for directory in path.split(os.pathsep):
-        file = os.path.join(directory or ".", word)
-        try:
-            mode = os.stat(file).st_mode
-        except OSError:
-            continue
-        if stat.S_ISREG(mode) and os.access(file, os.X_OK):
-            return os.path.abspath(file)
-    return None
 
 
 def reason(error: OSError | ValueError, program: str, task: Task) -> str:
