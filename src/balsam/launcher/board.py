@@ -84,6 +84,12 @@ class Board:
         grant = self.grants.get(-self._task[task][1])
         return [node.spawners[0] for node, _ in grant.parts] if grant else []
 
+    def strays_of(self, task: int) -> list[Spawner]:
+        """Return where a task may leave processes that are not of its group: see `Sweep`."""
+        held, spawner = self._held[task], self._task[task][2]
+        in_container = held.app is not None and held.app.container.image
+        return self.ranks_of(task) or ([spawner] if in_container else [])
+
     def run_of(self, task: int) -> Held | None:
         """Return the job whose run *task* is; None when it is a hook, or not known."""
         known = self._task.get(task)

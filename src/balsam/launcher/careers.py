@@ -82,29 +82,44 @@ class Held:
 def next_step(job: Job, app: App | None, state: State) -> Step:
     """Return what a job in *state* must do next.
 
-    A handler for RUN_ERROR or RUN_TIMEOUT is a run of the postprocess hook.
+    A handler for RUN_ERROR or RUN_TIMEOUT is a hook like the others.
     """
     if state in END_STATES:
         return Step.ENDED
     if state in RUNNABLE_STATES:
         return Step.READY
-    preprocess, postprocess = (app.preprocess, app.postprocess) if app else ("", "")
+    hook = hook_for(job, app, state) if app else ""
     match state:
         case State.READY if needs_stage_in(job):
             return Step.STAGE_IN
         case State.READY | State.STAGED_IN:
-            return Step.PREPROCESS if preprocess else Step.READY
+            return Step.PREPROCESS if hook else Step.READY
         case State.RUNNING:
             return Step.RUN
-        case State.RUN_DONE if postprocess:
+        case State.RUN_DONE | State.RUN_ERROR | State.RUN_TIMEOUT if hook:
             return Step.POSTPROCESS
         case State.RUN_DONE | State.POSTPROCESSED if needs_stage_out(job):
             return Step.STAGE_OUT
-        case State.RUN_ERROR if postprocess and job.post_error_handler:
-            return Step.POSTPROCESS
-        case State.RUN_TIMEOUT if postprocess and job.post_timeout_handler:
-            return Step.POSTPROCESS
     return Step.ENDED
+
+
+def hook_for(job: Job, app: App, state: State) -> str:
+    """Return the hook (of `model.app.HOOKS`) that a job in *state* is due to run; '': none.
+
+    Without a handler of its own, an app's postprocess is it, for jobs that ask for that.
+    """
+    match state:
+        case State.READY | State.STAGED_IN:
+            wanted = ["preprocess"]
+        case State.RUN_DONE:
+            wanted = ["postprocess"]
+        case State.RUN_ERROR:
+            wanted = ["handle_error", *(["postprocess"] if job.post_error_handler else [])]
+        case State.RUN_TIMEOUT:
+            wanted = ["handle_timeout", *(["postprocess"] if job.post_timeout_handler else [])]
+        case _:
+            wanted = []
+    return next((name for name in wanted if app.has_hook(name)), "")
 
 
 def settle(held: Held, now: float) -> list[Move]:
@@ -233,7 +248,8 @@ def run_lost(held: Held, launcher_id: int, loss: Loss, crash_limit: int) -> list
 
 def hook_ended(held: Held, ended: Ended, now: float) -> list[Move]:
     """Return the moves after a hook (preprocess, postprocess or handler) has ended."""
-    which = "preprocess" if held.step is Step.PREPROCESS else "postprocess"
+    assert held.app is not None
+    which = hook_for(held.job, held.app, held.state)
     if ended.exit_code != 0 or ended.pid == 0:
         what = ended.message if ended.pid == 0 else describe(ended)
         return [held.move(State.FAILED, now, f"{which}: {what}")]
@@ -241,6 +257,9 @@ def hook_ended(held: Held, ended: Ended, now: float) -> list[Move]:
         return [held.move(State.PREPROCESSED, now)]
     if held.state is State.RUN_DONE:
         return [held.move(State.POSTPROCESSED, now)]
-    # A handler that repairs the job moves it itself, and this move is then refused.
+    # A handler that repairs the job moves it itself, and what follows here is then refused.
+    if which != "postprocess":
+        held.step = Step.ENDED  # it goes on as without a handler
+        return []
     note = f"the postprocess hook left the job in {held.state}"
     return [held.move(State.FAILED, now, note)]

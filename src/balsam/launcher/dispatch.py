@@ -7,7 +7,7 @@ from collections.abc import Callable
 from balsam.errors import CannotStart
 from balsam.launcher.actions import Action, RecallTasks, Send
 from balsam.launcher.board import Board
-from balsam.launcher.careers import Held, Step
+from balsam.launcher.careers import Held, Step, hook_for
 from balsam.launcher.holds import Holds
 from balsam.launcher.messages import Place, Task
 from balsam.launcher.placement import HOOKS, Grant, JobClass, Node, Spawner, Spot
@@ -93,12 +93,11 @@ class Dispatcher:
             if self._board.classes.hooks.places >= self._most_hooks:
                 self._board.hooks.append(held)
                 continue
-            which = "preprocess" if held.step is Step.PREPROCESS else "postprocess"
-            assert held.app is not None
+            job, app = held.job, held.app
+            assert app is not None
+            which = hook_for(job, app, held.state)
             try:
-                task = self._builder.hook(
-                    self._next(), HOOKS, held.job, held.app, which, held.state
-                )
+                task = self._builder.hook(self._next(), HOOKS, job, app, which, held.state)
             except CannotStart as error:
                 self._reject(held, str(error))
                 continue

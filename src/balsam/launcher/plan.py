@@ -335,7 +335,7 @@ class Planner:
                 self._actions.append(actions.WarnTasks(spawner.name, [warned.task], warned.signal))
 
     def _task_ended(self, node: Node, ended: Ended, now: float) -> None:
-        job_class, ranks = self._board.class_of(ended.task), self._board.ranks_of(ended.task)
+        job_class, strays = self._board.class_of(ended.task), self._board.strays_of(ended.task)
         held, was_hook = self._board.take_off(ended.task)
         if was_hook:
             if held.killed or (held.timed_out and ended.exit_code):
@@ -349,7 +349,7 @@ class Planner:
                 self._tell(held, [held.move(State.FAILED, ended.time, ended.message)])
         else:
             if ended.exit_code:  # its ranks may not know, or ignore it
-                for spawner in ranks:
+                for spawner in strays:
                     self._actions.append(actions.SweepJob(spawner.name, held.job, held.job.attempt))
             self._run_ended(held, node, job_class, ended)
         self._go_on(held, now)

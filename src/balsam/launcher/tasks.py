@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
+from os.path import expanduser
 from pathlib import Path
 
+import msgspec
+
 from balsam.errors import CannotStart, InvalidInput
+from balsam.launcher.container import Surroundings, container_words
 from balsam.launcher.messages import Call, Task
 from balsam.launcher.placement import Spot
+from balsam.launcher.prelude import prelude
 from balsam.launcher.runners import runner_words
 from balsam.lifecycle.environ import job_environ
-from balsam.model.app import App, command_line, split_words
+from balsam.model.app import HOOKS, App, command_line, split_words
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.states import State
@@ -87,7 +93,7 @@ class TaskBuilder:
         functions: FunctionFiles,
         hook_seconds: float = 0.0,
     ) -> None:
-        self._data = f"{site}/data/"
+        self._site, self._data = str(site), f"{site}/data/"
         self._identity = identity
         self._stream = stream
         self._mpi = mpi
@@ -118,7 +124,7 @@ class TaskBuilder:
         """
         if app is None:
             raise CannotStart(f"app {job.application!r} does not exist (any more)")
-        environ = job_environ(job, self._identity, attempt)
+        environ = job_environ(job, self._identity, attempt, app=app)
         stream, call = self._stream, None
         if "run" in app.function.hooks:
             argv, call = self._call(job, app, attempt, results or {})
@@ -126,15 +132,17 @@ class TaskBuilder:
             if spot is not None:
                 raise CannotStart("functions run in one process on one node; ask for one rank")
         else:
-            argv = command_line(app, job.args, job.parameters)
-        if spot is not None:
-            argv = self._mpi(job, argv, environ, spot)
+            argv = command_line(app, job.args, {**defaults_of(app), **job.parameters})
         own_directory = not stream or _has_files(job, app)
         cwd = job.workdir if own_directory else self._data + job.workflow
+        if app.container.image and call is None:
+            argv = self._in_container(job, app, cwd, environ) + argv
+        if spot is not None:
+            argv = self._mpi(job, argv, environ, spot)
         return Task(
             id=number,
             lane=lane,
-            argv=argv,
+            argv=prelude(app) + argv,
             cwd=cwd,
             environ=environ,
             output="" if stream else f"{job.name}.out",
@@ -160,29 +168,43 @@ class TaskBuilder:
         )
         return argv, call
 
+    def _in_container(self, job: Job, app: App, cwd: str, environ: Mapping[str, str]) -> list[str]:
+        """Return the words that come before the program of a job in the app's container."""
+        container = msgspec.structs.replace(app.container, image=expanduser(app.container.image))
+        own = [self._site, *([] if cwd.startswith(self._data) else [cwd])]
+        binds = [f"{path}:{path}" for path in own] + [expanduser(b) for b in container.binds]
+        around = Surroundings(cwd, binds, os.getuid(), os.getgid())
+        return container_words(container, around, environ, wants_gpus=job.gpus_per_rank > 0)
+
     def hook(self, number: int, lane: int, job: Job, app: App, which: str, state: State) -> Task:
-        """Return the task that runs the app's *which* ('preprocess' or 'postprocess').
+        """Return the task that runs the app's hook *which* (of `model.app.HOOKS`).
+
+        Hooks run beside the app's container, in the rest of its environment.
 
         Raises
         ------
         CannotStart
             The hook's command cannot be split into words.
         """
-        command = getattr(app, which)
+        command = getattr(app, HOOKS[which])
         try:
             argv = split_words(command)
         except InvalidInput as error:
             raise CannotStart(f"{which}: {error}") from error
-        header = f"# Balsam {which.capitalize()}or: {command}\n"
+        title = which if which.startswith("handle") else f"{which.capitalize()}or"
+        if not command:  # it is in Python; files of the job's directory are no modules (-P)
+            argv = [app.function.python or sys.executable, "-P", "-m", "balsam.hooks", which]
+            command = f"{app.function.reference or app.name}.{which}"
+        header = f"# Balsam {title}: {command}\n"
         handles = state in (State.RUN_ERROR, State.RUN_TIMEOUT)
         if handles:
             header += f"# Invoked to handle {state}\n"
         handled = state if handles else None
-        environ = job_environ(job, self._identity, job.attempt, handled)
+        environ = job_environ(job, self._identity, job.attempt, handled, app)
         return Task(
             id=number,
             lane=lane,
-            argv=argv,
+            argv=prelude(app) + argv,
             cwd=job.workdir,
             environ=environ,
             output=f"{which}.log",
@@ -193,11 +215,15 @@ class TaskBuilder:
         )
 
 
+def defaults_of(app: App) -> dict[str, str]:
+    """Return the values of the app's parameters that a job need not give."""
+    return {name: p.default for name, p in app.parameters.items() if not p.required}
+
+
 def _has_files(job: Job, app: App) -> bool:
     """Tell whether something else than the run uses the job's directory."""
     return bool(
-        app.preprocess
-        or app.postprocess
+        any(map(app.has_hook, HOOKS))
         or job.input_files
         or job.stage_in_url
         or job.stage_out_url

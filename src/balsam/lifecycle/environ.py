@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from balsam.model.app import App
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.states import State
@@ -25,18 +26,23 @@ def launcher_environ(site: str, launcher_id: int, *, nodes: int, job_mode: str) 
 
 
 def job_environ(
-    job: Job, identity: JobIdentity, attempt: int, state: State | None = None
+    job: Job,
+    identity: JobIdentity,
+    attempt: int,
+    state: State | None = None,
+    app: App | None = None,
 ) -> dict[str, str]:
     """Return the further variables of one attempt, or of a hook.
 
-    Balsam's own (all that begin with ``BALSAM_``) override those of the job.
+    The job's override its app's; Balsam's own (all that begin with ``BALSAM_``) override both.
 
     Parameters
     ----------
     state
         For a handler: the RUN_ERROR or RUN_TIMEOUT that it is to handle.
     """
-    environ = {k: v for k, v in job.environ.items() if not k.startswith("BALSAM_")}
+    given = {**app.environ, **job.environ} if app else job.environ
+    environ = {k: v for k, v in given.items() if not k.startswith("BALSAM_")}
     if job.threads_per_rank > 1:
         environ["OMP_NUM_THREADS"] = str(job.threads_per_rank)
     environ["BALSAM_JOB_ID"] = job.job_id
