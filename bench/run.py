@@ -279,6 +279,35 @@ def nodes(folder: Path) -> None:
     measured.processes(Site(folder / "processes"), tell)
 
 
+def graph(folder: Path) -> None:
+    """The creation of graphs, and a chain link by link."""
+    import graphs as measured
+
+    with postgres_servers() as started:
+        for database in ("sqlite", "postgres"):
+            site = Site(folder / database, database)
+            if database == "postgres":
+                started.append(site)
+            measured.links(site.path, lambda site=site: site.launcher(*LINK_OPTIONS).wait(), tell)
+            measured.insert(site.path, tell)
+
+
+def release(folder: Path) -> None:
+    """What the end of a parent costs for each child, in small graphs and in large ones."""
+    import graphs as measured
+
+    with postgres_servers() as started:
+        for database in ("sqlite", "postgres"):
+            site = Site(folder / database, database)
+            if database == "postgres":
+                started.append(site)
+            measured.release(site.path, database, tell)
+
+
+#: A chain's launcher: nothing else waits, and it ends with the chain.
+LINK_OPTIONS = ("--output", "stream", "--idle-seconds", "0.3")
+
+
 @contextmanager
 def postgres_servers() -> Iterator[list[Site]]:
     """Stop the servers of the sites that are put into the list."""
@@ -299,6 +328,8 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "bulk": bulk,
     "launchers": launchers,
     "nodes": nodes,
+    "graph": graph,
+    "release": release,
 }
 
 

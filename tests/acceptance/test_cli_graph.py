@@ -116,3 +116,67 @@ def test_wrong_use(graphs: Balsam, words: tuple[str, ...], code: int, told: str)
     assert done.returncode == code
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# graphs from files -----------------------------------------------------------------------
+
+ROWS = [
+    {"name": "prepare"},
+    {"name": "left", "parents": [-1]},
+    {"name": "right", "parents": [-1]},
+    {"name": "both", "parents": [-2, -3], "parents_any": [-1]},
+]
+
+
+def write(file: Path, rows: list[dict[str, object]]) -> Path:
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return file
+
+
+def from_file(balsam: Balsam, file: Path) -> Result:
+    return balsam("job", "--from-file", file, "--workflow", "g", "--app", "say", "--yes")
+
+
+@pytest.fixture
+def say(balsam: Balsam) -> Balsam:
+    ok(balsam("app", "--name", "say", "--executable", "echo"))
+    return balsam
+
+
+def test_rows_of_a_file_wait_for_each_other(say: Balsam, tmp_path: Path) -> None:
+    ok(say("job", "--name", "old", "--workflow", "g", "--app", "say", "--yes"))
+    ok(from_file(say, write(tmp_path / "rows.jsonl", [*ROWS, {"name": "x", "parents": [1, -4]}])))
+    jobs = {job["name"]: job for job in json.loads(ok(say("ls", "--json")))}
+    assert jobs["both"]["parents"] == [jobs["left"]["id"], jobs["right"]["id"]]
+    assert jobs["both"]["parents_any"] == [jobs["prepare"]["id"]]
+    assert jobs["prepare"]["state"] == "PREPROCESSED"
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([*ROWS, {"name": "far", "parents": [-6]}], "rows.jsonl, line 5: there is no row 6"),
+        ([{"name": "a", "parents": [-2]}, {"name": "b", "parents": [-1]}], "'a' → 'b' → 'a'"),
+        ([{"name": "a", "parents": [-1]}], "'a' → 'a'"),
+    ],
+)
+def test_wrong_rows_add_nothing(
+    say: Balsam, tmp_path: Path, rows: list[dict[str, object]], told: str
+) -> None:
+    done = from_file(say, write(tmp_path / "rows.jsonl", rows))
+    assert done.returncode != 0
+    assert told in done.stderr or told.replace("'a' → 'b' → 'a'", "'b' → 'a' → 'b'") in done.stderr
+    assert json.loads(ok(say("ls", "--json"))) == []
+
+
+def test_rows_of_many_transactions(say: Balsam, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"name": "first"}]
+    rows += [{"name": f"j{i}"} for i in range(2, 20_010)]
+    rows.append({"name": "last", "parents": [-1, -19_999, -20_005]})
+    ok(from_file(say, write(tmp_path / "rows.jsonl", rows)))
+    (last,) = json.loads(ok(say("ls", "--json", "--name", "last")))
+    assert [last["id"] - parent for parent in last["parents"]] == [20_009, 11, 5]
+    rows[0] = {"name": "early", "parents": [-20_001]}
+    done = from_file(say, write(tmp_path / "late.jsonl", rows))
+    assert done.returncode == 2
+    assert "line 1: the parent in row 20001 comes too late" in done.stderr

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from balsam.cli.context import warn
 from balsam.client.interface import Client
+from balsam.client.new_jobs import PARENT_FIELDS
 from balsam.errors import BalsamError
 from balsam.model.job import Job
 from balsam.model.query import Query
@@ -25,6 +26,9 @@ Span = tuple[int, int]
 def insert(client: Client, batches: Iterable[list[Job]], total: int) -> list[Span]:
     """Insert all *batches* and return the ids as spans (first, last), both inclusive.
 
+    Parents are ids, or minus the position, from 1, of another of the jobs in the same batch or
+    before.
+
     When the user interrupts or the database fails, what was inserted is removed again; a
     warning says so where that cannot be.
     """
@@ -35,6 +39,8 @@ def insert(client: Client, batches: Iterable[list[Job]], total: int) -> list[Spa
     try:
         with _interrupts() as interrupts:
             for batch in batches:
+                for job in batch:
+                    _place_parents(job, done, spans)
                 for span in _spans(client.create_jobs(batch)):
                     if spans and spans[-1][1] + 1 == span[0]:
                         spans[-1] = (spans[-1][0], span[1])
@@ -54,6 +60,26 @@ def insert(client: Client, batches: Iterable[list[Job]], total: int) -> list[Spa
         if shown:
             print(file=sys.stderr)
     return spans
+
+
+def _place_parents(job: Job, done: int, spans: list[Span]) -> None:
+    """Give the positions among the parents of *job* as its batch has them, after *done* jobs."""
+    for field in PARENT_FIELDS:
+        parents: list[int] = getattr(job, field)
+        if parents and min(parents) < 0:
+            placed = [p if p >= 0 else _place(-p, done, spans) for p in parents]
+            setattr(job, field, placed)
+
+
+def _place(position: int, done: int, spans: list[Span]) -> int:
+    """Return the id of the job at *position*, or minus its position in the batch."""
+    if position > done:
+        return done - position
+    for first, last in spans:
+        if position <= last - first + 1:
+            return first + position - 1
+        position -= last - first + 1
+    raise AssertionError(f"{done} jobs are there, and not {position} more")
 
 
 @contextmanager

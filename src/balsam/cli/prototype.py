@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from balsam.cli.insertion import BATCH
 from balsam.cli.sources import Source
 from balsam.cli.templates import Maker, Templates
 from balsam.cli.values import as_text, field_value, json_value, parameter, typed
@@ -38,7 +39,7 @@ class Summary(msgspec.Struct):
     first: Job | None = None
     applications: set[str] = set()
     workflows: set[str] = set()
-    parents: set[int] = set()
+    parents: set[int] = set()  #: ids; rows of the file that are parents are not among them
     requests: set[Request] = set()
 
 
@@ -186,11 +187,19 @@ class Prototype:
         """
         summary = Summary()
         source = self._source
-        for record in source.samples():
+        furthest, from_where = 0, ""
+        for number, record in enumerate(source.samples(), 1):
             try:
                 job = self.make(record)
                 check_job(job)
                 _check_texts(job)
+                for parent in (*job.parents, *job.parents_any, *job.parents_failed):
+                    if parent >= 0:
+                        summary.parents.add(parent)
+                        continue
+                    _check_row(-parent, number)
+                    if -parent > furthest:
+                        furthest, from_where = -parent, source.where()
             except InvalidInput as error:
                 where = source.where()
                 kind = InvalidResources if isinstance(error, InvalidResources) else InvalidInput
@@ -200,8 +209,13 @@ class Prototype:
             summary.applications.add(job.application)
             if len(summary.workflows) < 2:
                 summary.workflows.add(job.workflow)
-            summary.parents.update(job.parents, job.parents_any, job.parents_failed)
             summary.requests.add(job.request)
+        total = source.count() or 0
+        if furthest > total:
+            raise InvalidInput(
+                f"{from_where or 'parents'}: there is no row {furthest} to be a parent; there are"
+                f" {total}"
+            )
         return summary
 
     def batches(self, size: int) -> Iterator[list[Job]]:
@@ -209,6 +223,14 @@ class Prototype:
         jobs = map(self.make, self._source.records())
         while batch := list(islice(jobs, size)):
             yield batch
+
+
+def _check_row(parent: int, child: int) -> None:
+    """Raise `InvalidInput` when a row's job would be there only in a later transaction."""
+    if (parent - 1) // BATCH > (child - 1) // BATCH:
+        raise InvalidInput(
+            f"the parent in row {parent} comes too late; put parents before their children"
+        )
 
 
 def option_name(field: str) -> str:
