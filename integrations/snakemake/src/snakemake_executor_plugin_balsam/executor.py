@@ -8,6 +8,11 @@ import shlex
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
 from balsam.api import END_STATES, Site, State
 from balsam.client.interface import Client
 from balsam.errors import AlreadyExists, BalsamError, InvalidInput
@@ -15,10 +20,6 @@ from balsam.model.app import App
 from balsam.model.job import Job, check_job
 from balsam.model.query import Query, parse
 from balsam.wfformat.names import plain
-from snakemake_interface_common.exceptions import WorkflowError
-from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
-from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
-from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from .doorbell import Doorbell
 from .launcher import Launcher
@@ -49,6 +50,7 @@ class Executor(RemoteExecutor):
         self._unfinished: dict[int, SubmittedJobInfo] = {}
         self._threads: int | None = None
         self._is_away = False
+        self._told_of_large_jobs = False
         directory = os.path.basename(os.path.abspath(self.workflow.workdir_init))
         self._name = settings.workflow or f"snakemake/{plain(directory)}"
         try:
@@ -107,6 +109,18 @@ class Executor(RemoteExecutor):
         for (job, _), number in zip(new, ids, strict=True):
             self.logger.info(f"Job {job.jobid} is Balsam job {number} (output: {paths[number]}).")
             self._register_submitted(job, number, paths[number])
+        self._warn_of_large_jobs(max(record.threads_per_rank for _, record in new))
+
+    def _warn_of_large_jobs(self, cores: int) -> None:
+        """Tell, once, that jobs wait for a larger node than launchers have."""
+        launchers = self._client.launchers()
+        most = max((launcher.cores for launcher in launchers), default=cores)
+        if most < cores and not self._told_of_large_jobs:
+            self._told_of_large_jobs = True
+            self.logger.warning(
+                f"A job (or group) asks for {cores} cores, and no launcher's node has more than"
+                f" {most}: it waits for one that has. --max-threads {most} limits rules."
+            )
 
     def _refuse(self, job: JobExecutorInterface, error: BalsamError) -> None:
         self.report_job_error(SubmittedJobInfo(job), msg=f"Balsam does not take it: {error}. ")
@@ -126,7 +140,7 @@ class Executor(RemoteExecutor):
         script = self.get_jobscript(job)
         self.write_jobscript(job, script)
         return Job(
-            name=plain(f"{job.name}.{job.jobid}"),
+            name=plain(f"{job.name}.{str(job.jobid)[:8]}"),  # that of a group is a UUID
             workflow=self._name,
             application=APP.name,
             description=f"output: {', '.join(map(str, job.output))}"[:1000],
@@ -142,8 +156,11 @@ class Executor(RemoteExecutor):
         number = self._client.identity.parse(known) if known else None
         if number is None:
             return False
-        for found in self._client.jobs(_with([number]), fields=["state"]):
+        for found in self._client.jobs(_with([number]), fields=["state", "parameters"]):
             if found.state in END_STATES and found.state != State.JOB_FINISHED:
+                return False
+            if found.state not in END_STATES and not os.path.exists(found.parameters["script"]):
+                self._client.kill_jobs(_with([number]))
                 return False
             self.logger.info(f"Job {job.jobid} goes on as Balsam job {number}.")
             self._register_submitted(job, number, self._outputs([number])[number])
@@ -211,9 +228,9 @@ class Executor(RemoteExecutor):
     def _reasons(self, numbers: list[int]) -> dict[int, str]:
         """Return what the last event of each job tells."""
         return {
-            event.job_id: event.message
+            event.job: event.message.partition("\n")[0].rstrip(".:")
             for some in _parts(numbers)
-            for event in self._client.events(Query(filters=parse({"job_id__in": some}, "events")))
+            for event in self._client.events(Query(filters=parse({"job__in": some}, "events")))
             if event.message
         }
 
@@ -255,6 +272,8 @@ class Executor(RemoteExecutor):
         doorbell = self._doorbell
         if doorbell is not None:
             doorbell.press()
+            if not self.workflow.remote_execution_settings.immediate_submit:
+                self.cancel_jobs([])  # nobody would hear of their ends
         super().shutdown()
         if self._launcher is not None:
             self._launcher.stop()

@@ -22,14 +22,14 @@ common_settings = CommonSettings(
 class ExecutorSettings(ExecutorSettingsBase):
     """The options ``--balsam-…``. Snakemake reads the types as they stand: no ``str | None``."""
 
-    site: Optional[str] = field(
+    site: Optional[str] = field(  # noqa: UP045
         default=None,
         metadata={
             "help": "The Balsam site: a directory. Default: the activated one, or the one that the"
             " working directory is in."
         },
     )
-    workflow: Optional[str] = field(
+    workflow: Optional[str] = field(  # noqa: UP045
         default=None,
         metadata={
             "help": "The workflow that the jobs belong to in Balsam."
