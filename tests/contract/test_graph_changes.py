@@ -13,6 +13,7 @@ import pytest
 from balsam.client.local import LocalClient
 from balsam.errors import AlreadyExists, IllegalMove, NotFound
 from balsam.model.graph import Kind
+from balsam.model.job import Job
 from balsam.model.query import ALL, Query, parse
 from balsam.model.states import State
 from balsam.model.wire import Outcome
@@ -329,3 +330,25 @@ def test_a_parent_that_runs_again_fails_the_child_that_waits(
     client.rerun_jobs(ALL.where(id=first))
     pilot.run(*pilot.lease(1), outcome=Outcome.ERROR)
     assert states(client, [first, second, child]) == [S.FAILED, S.PREPROCESSED, S.FAILED]
+
+
+def test_a_dependency_that_is_removed_no_longer_holds(client: LocalClient, pilot: Pilot) -> None:
+    first, second, child = add(client, "first", "second", "child")
+    for parent in (first, second):
+        client.add_dependency(parent, child)
+    client.remove_dependency(first, child)
+    assert [edge[:2] for edge in client.dependencies([child])] == [(second, child)]
+    assert states(client, [child]) == [S.AWAITING_PARENTS]
+    client.remove_dependency(second, child)
+    assert states(client, [child]) == [S.PREPROCESSED]
+    with pytest.raises(NotFound, match="does not depend"):
+        client.remove_dependency(second, child)
+
+
+def test_new_jobs_are_held_back_for_a_while(client: LocalClient, pilot: Pilot) -> None:
+    """So that whoever made them can still give them parents."""
+    parent = add(client, "parent")[0]
+    held = client.create_jobs([Job(name="held", workflow="w", application="a")], hold_seconds=3600)
+    assert [each.id for each in pilot.lease()] == [parent]
+    client.add_dependency(parent, held[0])
+    assert states(client, held) == [S.AWAITING_PARENTS]

@@ -92,7 +92,9 @@ class Client(Protocol):
         """Remove the selected apps. Their jobs stay, and fail when they are to run."""
 
     # jobs ---------------------------------------------------------------------------
-    def create_jobs(self, jobs: list[Job], reserved: list[int] | None = None) -> list[int]:
+    def create_jobs(
+        self, jobs: list[Job], reserved: list[int] | None = None, *, hold_seconds: float = 0.0
+    ) -> list[int]:
         """Insert *jobs* and return their ids, in the same order.
 
         `parents`, `parents_any` and `parents_failed` hold ids of existing jobs, or of jobs
@@ -104,6 +106,8 @@ class Client(Protocol):
         ----------
         reserved
             The ids that they are to have, from `reserve_jobs`; by default new ones, ascending.
+        hold_seconds
+            No launcher takes them for so long: time to give them parents.
 
         Raises
         ------
@@ -191,6 +195,15 @@ class Client(Protocol):
             The message shows the cycle.
         IllegalMove
             The child runs or has ended.
+        """
+
+    def remove_dependency(self, parent: int, child: int) -> None:
+        """Let *child* no longer wait for *parent*; what has become of it stays.
+
+        Raises
+        ------
+        NotFound
+            A job does not exist, or the child does not depend on the parent.
         """
 
     def dependencies(self, ids: list[int]) -> list[tuple[int, int, Kind]]:

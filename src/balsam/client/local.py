@@ -95,7 +95,9 @@ class LocalClient:
         return self._store.write(lambda connection: apps.delete(connection, query))
 
     # jobs
-    def create_jobs(self, new: list[Job], reserved: list[int] | None = None) -> list[int]:
+    def create_jobs(
+        self, new: list[Job], reserved: list[int] | None = None, *, hold_seconds: float = 0.0
+    ) -> list[int]:
         checked = NewJobs(new)
         if not new:
             return []
@@ -112,6 +114,8 @@ class LocalClient:
             if reserved is not None:
                 jobs.check_reserved(connection, ids)
             jobs.insert(connection, ids, new, checked.edges, preparing, owner, now)
+            if hold_seconds:
+                jobs.hold(connection, ids, now + hold_seconds)
 
         self._store.write(insert, _everybody)
         return ids
@@ -183,6 +187,11 @@ class LocalClient:
                 connection, parent, child, kind, self._clock(), self.identity.short
             ),
             _everybody,
+        )
+
+    def remove_dependency(self, parent: int, child: int) -> None:
+        self._store.write(
+            lambda connection: graph.remove(connection, parent, child, self._clock()), _everybody
         )
 
     def dependencies(self, ids: list[int]) -> list[tuple[int, int, Kind]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from balsam.errors import AlreadyExists, CyclicDependency, IllegalMove
+from balsam.errors import AlreadyExists, CyclicDependency, IllegalMove, NotFound
 from balsam.model.graph import Kind, Verdict, find_path, spelled_cycle, verdict
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.store import dialect, jobs, moves
@@ -37,7 +37,12 @@ def add(
     # Two edges that are added at the same time could close a circle that neither sees.
     dialect.one_at_a_time(connection, "dependencies")
     states = jobs.require(connection, [parent, child], change=True)
-    path = find_path(child, parent, lambda ids: jobs.children(connection, ids))
+    path = find_path(
+        child,
+        parent,
+        lambda ids: jobs.children(connection, ids),
+        lambda ids: _parents(connection, ids),
+    )
     if path:
         names = moves.names(connection, path)
         labels = [f"{names[job]} [{job} | {short(job)}]" for job in path]
@@ -69,6 +74,29 @@ def add(
             moves.apply(connection, [back], now, by_user=True)
             changes = moves.settle(connection, [child])
     moves.apply(connection, changes, now)
+
+
+def remove(connection: Connection, parent: int, child: int, now: float) -> None:
+    """Remove one dependency (see `Client.remove_dependency`)."""
+    dialect.one_at_a_time(connection, "dependencies")
+    states = jobs.require(connection, [parent, child], change=True)
+    edge = sa.and_(dependencies.c.parent == parent, dependencies.c.child == child)
+    if not connection.execute(sa.delete(dependencies).where(edge)).rowcount:
+        raise NotFound(f"job {child} does not depend on job {parent}")
+    if states[child] is State.AWAITING_PARENTS:
+        moves.count_parents(connection, child)
+        moves.apply(connection, moves.free_to_go(connection, [child]), now)
+
+
+def _parents(connection: Connection, children: list[int]) -> dict[int, list[int]]:
+    """Return the parents of each of *children*."""
+    found: dict[int, list[int]] = {}
+    statement = sa.select(dependencies.c.parent, dependencies.c.child)
+    for parent, child in connection.execute(
+        statement.where(dialect.among(dependencies.c.child, children))
+    ):
+        found.setdefault(child, []).append(parent)
+    return found
 
 
 def around(connection: Connection, ids: list[int]) -> list[tuple[int, int, Kind]]:

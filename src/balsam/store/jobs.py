@@ -81,6 +81,11 @@ def insert(
         moves.apply(connection, moves.settle(connection, to_settle), now)
 
 
+def hold(connection: Connection, ids: list[int], until: float) -> None:
+    """Let no launcher take the jobs *ids* before a time."""
+    connection.execute(sa.update(jobs).where(_are(ids)).values(retry_at=until))
+
+
 def _are(ids: list[int]) -> sa.ColumnElement[bool]:
     """Return the term for jobs of *ids*: a range where they are one."""
     if ids[-1] - ids[0] == len(ids) - 1 and ids == list(range(ids[0], ids[-1] + 1)):

@@ -158,11 +158,16 @@ def awaiting(connection: Connection, ids: list[int]) -> set[int]:
     return set(connection.scalars(locked(statement)))
 
 
+#: Apps that have a preprocess hook, as a command or in Python: looked up once a statement.
+_PREPARING = sa.select(apps.c.name).where(
+    sa.or_(
+        apps.c.preprocess != "",
+        dialect.has_text(dialect.json_text(apps.c.function), '"preprocess"'),
+    )
+)
 #: Whether a job has something to do before it can run, in SQL.
 NEEDS_PREPARATION = sa.or_(
-    jobs.c.input_files != "",
-    jobs.c.stage_in_url != "",
-    sa.exists().where(apps.c.name == jobs.c.application, apps.c.preprocess != ""),
+    jobs.c.input_files != "", jobs.c.stage_in_url != "", jobs.c.application.in_(_PREPARING)
 )
 
 
