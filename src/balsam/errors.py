@@ -15,11 +15,17 @@
     ├── CannotStart           a job that cannot be started, with the reason
     ├── LeaseLost             the launcher's right to its jobs has ended
     ├── NeedsAnswer           a question with nobody there to answer it
+    ├── JobFailed             a job ended without the result that was asked for
+    │   └── DependencyFailed  because a job that it depends on did
+    ├── RemoteError           an exception or a result of a function that cannot be rebuilt here
+    ├── UntrustedResult       a pickle of somebody else's job, which is not loaded
     ├── SchedulerError        the batch system
     │   ├── SchedulerAway     it does not answer: trying again helps
     │   │   └── NoScheduler   there is no such program here
     │   ├── SchedulerRefused  it does not take the request, with its own words
     │   └── UnreadableAnswer  it says what we cannot read, with the line
+    ├── TransferError         files that cannot be moved
+    │   └── TransferBroken    the connection or the other side failed: trying again helps
     ├── BudgetSpent           it would cost more node-hours than the budget has left
     ├── ServiceRuns           the site has a service already
     ├── ServerError           the database server that a site manages cannot do what was asked
@@ -103,6 +109,22 @@ class NeedsAnswer(BalsamError):
     exit_code = 2
 
 
+class JobFailed(BalsamError):
+    """A job ended without the result that was asked for; the message has the end of its output."""
+
+
+class DependencyFailed(JobFailed):
+    """A job did not run, because a job that it depends on did not end well."""
+
+
+class RemoteError(BalsamError):
+    """An exception, or a result, of a function that cannot be rebuilt in this program."""
+
+
+class UntrustedResult(BalsamError):
+    """The result is a pickle of somebody else's job: to load it would run what they put there."""
+
+
 class SchedulerError(BalsamError):
     """The batch system cannot do what was asked."""
 
@@ -123,6 +145,16 @@ class SchedulerRefused(SchedulerError):
 
 class UnreadableAnswer(SchedulerError):
     """The batch system's command wrote what we cannot read; the message has the line."""
+
+
+class TransferError(BalsamError):
+    """Files cannot be moved."""
+
+
+class TransferBroken(TransferError):
+    """The connection was lost, or the other side cannot answer now."""
+
+    retryable = True
 
 
 class BudgetSpent(BalsamError):
