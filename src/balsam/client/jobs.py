@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-import msgspec
 from msgspec.structs import asdict
 
 from balsam.client import new_jobs
 from balsam.client.history import Event, Events
+from balsam.client.interface import Client
 from balsam.client.jobset import Jobs, known_state, refuse_illegal
 from balsam.client.queryset import Objects
 from balsam.client.site import Site, default_site
@@ -85,7 +85,7 @@ class Job(model.Job, kw_only=True, dict=True, eq=False):
 
         Changes inside `data`, `tags`, `parameters` and `environ` are noticed. Fields that
         were not changed here are not written, whatever became of them meanwhile. A changed
-        `state` is a move, with *message* in its event; parents can be added.
+        `state` is a move, with *message* in its event; parents can be added and taken away.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Job(model.Job, kw_only=True, dict=True, eq=False):
     def _store(self, changes: dict[str, Any], message: str) -> None:
         new_jobs.check_names(changes, also=("state",))
         client, me = self.site.client, self._me
-        parents = {name: self._new_parents(name) for name in _PARENT_KINDS if name in changes}
+        parents = {name: self._parents_now(name) for name in _PARENT_KINDS if name in changes}
         state = known_state(changes["state"]) if "state" in changes else None
         fields = {
             name: new_jobs.checked(name, value)
@@ -129,9 +129,7 @@ class Job(model.Job, kw_only=True, dict=True, eq=False):
             refuse_illegal(client, me, state)
         if fields and not client.update_jobs(me, fields):
             raise self._gone()
-        for name, new in parents.items():
-            for parent in new:
-                client.add_dependency(parent, self._number, _PARENT_KINDS[name])
+        self._store_parents(client, parents)
         if state is not None and not client.move_jobs(me, state, message) and not self._exists():
             raise self._gone()
         for name, value in fields.items():
@@ -237,14 +235,32 @@ class Job(model.Job, kw_only=True, dict=True, eq=False):
             if _frozen(name, getattr(self, name)) != stored
         }
 
-    def _new_parents(self, field: str) -> list[int]:
+    def _parents_now(self, field: str) -> list[int]:
         client = self.site.client
         value: Any = getattr(self, field)
-        given = [new_jobs.find_parent(client, one, self.name) for one in new_jobs.several(value)]
-        missing = set(self._stored[field]) - set(given)
-        if missing:
-            raise InvalidInput(f"{field} of job {self.id}: {min(missing)} cannot be taken away")
-        return [number for number in given if number not in self._stored[field]]
+        return [new_jobs.find_parent(client, one, self.name) for one in new_jobs.several(value)]
+
+    def _store_parents(self, client: Client, parents: dict[str, list[int]]) -> None:
+        """Add what is new of *parents* and take away what is gone.
+
+        First what is added: a job that has a parent left does not start in between.
+        """
+        gone = [
+            parent
+            for name, now in parents.items()
+            for parent in self._stored[name]
+            if parent not in now
+        ]
+        for name, now in parents.items():
+            for parent in now:
+                if parent in self._stored[name]:
+                    continue
+                if parent in gone:  # it becomes one of another kind
+                    client.remove_dependency(parent, self._number)
+                    gone.remove(parent)
+                client.add_dependency(parent, self._number, _PARENT_KINDS[name])
+        for parent in gone:
+            client.remove_dependency(parent, self._number)
 
     @property
     def _number(self) -> int:
@@ -310,7 +326,7 @@ def _frozen(name: str, value: Any) -> Any:
     """Return *value* so that later changes inside it show by comparison."""
     if name in JSON_FIELDS:
         try:
-            return msgspec.json.encode(value)
+            return new_jobs.json_of(value)
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"{name} is not JSON: {error}") from error
     return list(value) if isinstance(value, list | tuple) else value

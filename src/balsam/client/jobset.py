@@ -61,7 +61,12 @@ class Jobs(QuerySet[T]):
         return self.site.jobs.get(id=number)
 
     def bulk_create(
-        self, jobs: Iterable[model.Job | Mapping[str, Any]], batch_size: int = new_jobs.BATCH
+        self,
+        jobs: Iterable[model.Job | Mapping[str, Any]],
+        batch_size: int = new_jobs.BATCH,
+        *,
+        reserved: list[int] | None = None,
+        hold_seconds: float = 0.0,
     ) -> list[int]:
         """Store *jobs* and return their ids in order.
 
@@ -73,6 +78,13 @@ class Jobs(QuerySet[T]):
         `parents`, `parents_failed` and `parents_any` take `Job` objects (also of this call,
         before or in the same batch), ids, UUIDs, or minus the position, counted from 1, of
         another job of this call.
+
+        Parameters
+        ----------
+        reserved
+            The ids that the jobs are to have, as many, from `Client.reserve_jobs`.
+        hold_seconds
+            No launcher takes them for so long: time to give them parents.
 
         Raises
         ------
@@ -98,7 +110,7 @@ class Jobs(QuerySet[T]):
             if remember is not None:
                 remember(site, job)
 
-        return new_jobs.insert(site.client, jobs, batch_size, stored)
+        return new_jobs.insert(site.client, jobs, batch_size, stored, reserved, hold_seconds)
 
     def get_or_create(
         self, defaults: Mapping[str, Any] | None = None, **conditions: Any

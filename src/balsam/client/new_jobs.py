@@ -75,6 +75,8 @@ def insert(
     jobs: Iterable[Job | Mapping[str, Any]],
     batch: int = BATCH,
     stored: Callable[[Job, int], None] = lambda job, number: None,
+    reserved: list[int] | None = None,
+    hold_seconds: float = 0.0,
 ) -> list[int]:
     """Store *jobs*, *batch* of them in a transaction, and return their ids in order.
 
@@ -85,6 +87,10 @@ def insert(
     ----------
     stored
         Called with each `Job` that was given and its id when its batch is stored.
+    reserved
+        The ids that they are to have, from `Client.reserve_jobs`; by default new ones.
+    hold_seconds
+        No launcher takes them for so long.
 
     Raises
     ------
@@ -105,7 +111,7 @@ def insert(
         more = True
         while more:
             with _without_collector():
-                more = _insert_batch(client, source, batch, stored, ids)
+                more = _insert_batch(client, source, batch, stored, ids, reserved, hold_seconds)
     except BalsamError as error:
         if ids:
             error.args = (f"{error} (the {len(ids)} jobs of the batches before were stored)",)
@@ -119,6 +125,8 @@ def _insert_batch(
     size: int,
     stored: Callable[[Job, int], None],
     ids: list[int],
+    reserved: list[int] | None,
+    hold_seconds: float,
 ) -> bool:
     """Store the next jobs and add their ids to *ids*; tell whether there were any."""
     news = _take(source, size, len(ids))
@@ -128,7 +136,8 @@ def _insert_batch(
         setattr(record, field, found)
     if not news.records:
         return False
-    numbers = client.create_jobs(news.records)
+    mine = None if reserved is None else reserved[len(ids) : len(ids) + len(news.records)]
+    numbers = client.create_jobs(news.records, mine, hold_seconds=hold_seconds)
     ids += numbers
     for place, job in news.objects.items():
         stored(job, numbers[place - 1])
@@ -248,9 +257,28 @@ def unshared(name: str, value: Any) -> Any:
         It is not JSON.
     """
     try:
-        return msgspec.json.decode(msgspec.json.encode(value))
+        return msgspec.json.decode(json_of(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{name} is not JSON: {error}") from error
+
+
+def json_of(value: Any) -> bytes:
+    """Return *value* as JSON; numbers of other libraries, and subclasses, are numbers.
+
+    Raises
+    ------
+    TypeError, ValueError, RecursionError
+        It is not JSON.
+    """
+    return msgspec.json.encode(value, enc_hook=_number)
+
+
+def _number(value: Any) -> int | float:
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} has no JSON")
 
 
 def _text(name: str, key: object, value: object) -> str:

@@ -1,0 +1,1 @@
+"""The 0.x import path."""
