@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -256,6 +257,17 @@ def run(start: Callable[..., Launcher]) -> Callable[..., str]:
         return start(*args, env=env).wait()
 
     return run
+
+
+@pytest.fixture
+def mpi() -> None:
+    """An MPI start command in PATH; in continuous integration there must be one."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    if not any(shutil.which(word, path=path) for word in ("mpiexec", "mpirun")):
+        reason = "neither mpiexec nor mpirun is in PATH (`pip install mpich` brings one)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 Start = Callable[..., Launcher]

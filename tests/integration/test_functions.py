@@ -311,6 +311,29 @@ def test_calls_that_wait_for_others_leave_them_their_places(campaign: Campaign, 
     assert campaign.states() == {S.JOB_FINISHED: 15}
 
 
+@pytest.mark.usefixtures("mpi")
+def test_a_function_of_several_ranks(campaign: Campaign, run: Run) -> None:
+    def rank(fails: bool) -> int:
+        import os
+
+        number = int(os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"])
+        print(f"rank {number}")
+        if fails and number == 1:
+            raise KeyError("one")
+        return 7 + number
+
+    app = add(campaign, rank)
+    good = call(campaign, app, False, ranks_per_node=2)
+    bad = call(campaign, app, True, ranks_per_node=2, name="bad")
+    run()
+    assert value(campaign, good) == 7
+    assert sorted(campaign.output(good).split()) == ["0", "1", "rank", "rank"]
+    assert campaign.state(bad) == S.FAILED
+    assert outcome(campaign, bad).result.startswith('E["KeyError"')
+    left = [file.name for file in campaign.site.glob("run/*/functions/*.call*")]
+    assert not left
+
+
 def _only(job: int) -> Any:
     from balsam.model.query import Query
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from balsam.errors import InvalidInput
 from balsam.model.query import Query
 from balsam.model.states import State
-from tests.integration.conftest import BIN, Campaign, Run, Start, is_running, wait_until
+from tests.integration.conftest import Campaign, Run, Start, is_running, wait_until
 
 S = State
 #: Each rank tells of itself and waits for the others.
@@ -22,17 +20,6 @@ touch rank$rank
 while [ $(ls rank* | wc -l) -lt $size ]; do sleep 0.02; done
 echo "rank $rank of $size $BALSAM_ATTEMPT $OMP_NUM_THREADS $OWN $$"
 """
-
-
-@pytest.fixture
-def mpi() -> None:
-    """An MPI start command in PATH; in continuous integration there must be one."""
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    if not any(shutil.which(word, path=path) for word in ("mpiexec", "mpirun")):
-        reason = "neither mpiexec nor mpirun is in PATH (`pip install mpich` brings one)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 @pytest.mark.usefixtures("mpi")

@@ -43,6 +43,7 @@ class Task(msgspec.Struct, array_like=True):
     envscript: str = ""  #: bash file to source first
     seconds: float = 0.0  #: kill it when it takes longer; 0: no limit
     call: Call | None = None  #: what the process of `argv` calls
+    calls_file: str = ""  #: what the ranks that `argv` starts call; beside it they leave results
 
 
 class Place(msgspec.Struct, array_like=True):

@@ -28,6 +28,7 @@ from balsam.launcher.task_files import (
     prepare_output,
     reason,
     tail,
+    take_result,
 )
 
 _BASH = "/bin/bash"
@@ -351,7 +352,8 @@ class Processes:
             self._forget_runner(running.runner)
         memory_mib, cpu_seconds = usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
         message = running.reason + told
-        return Ended(task.id, pid, now, exit_code, memory_mib, cpu_seconds, size, message)
+        result = take_result(task.calls_file) if task.calls_file else ""
+        return Ended(task.id, pid, now, exit_code, memory_mib, cpu_seconds, size, message, result)
 
     def _close_output(self, running: _Running, exit_code: int) -> tuple[int, str]:
         if running.stream:

@@ -164,6 +164,23 @@ def reason(error: OSError | ValueError, program: str, task: Task) -> str:
     return f"cannot start {program}: {error.strerror}"
 
 
+def take_result(calls_file: str) -> str:
+    """Return what the ranks of a parallel call left as its result; remove their files."""
+    found = ""
+    for ending in (".result", ".error"):
+        try:
+            with open(calls_file + ending) as file:
+                found = file.read()
+            os.unlink(calls_file + ending)
+        except (OSError, UnicodeDecodeError):
+            pass
+    try:
+        os.unlink(calls_file)
+    except OSError:
+        pass
+    return found
+
+
 def tail(path: str, offset: int, size: int) -> str:
     """Return the last lines of an output."""
     try:

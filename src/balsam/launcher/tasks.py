@@ -63,6 +63,21 @@ class FunctionFiles:
             found = self._files[code] = str(path)
         return found
 
+    def write_call(self, job: Job, attempt: int, call: Call) -> str:
+        """Write what the ranks of a parallel job call; return the file.
+
+        Raises
+        ------
+        CannotStart
+            It cannot be written.
+        """
+        path = self._directory / f"{job.id}-{attempt}.call"
+        try:
+            path.write_bytes(msgspec.json.encode(msgspec.structs.asdict(call)))
+        except OSError as error:
+            raise CannotStart(f"cannot write {path}: {error.strerror}") from error
+        return str(path)
+
 
 @cache
 def _cloudpickle() -> str:
@@ -125,12 +140,14 @@ class TaskBuilder:
         if app is None:
             raise CannotStart(f"app {job.application!r} does not exist (any more)")
         environ = job_environ(job, self._identity, attempt, app=app)
-        stream, call = self._stream, None
+        stream, call, calls_file = self._stream, None, ""
         if "run" in app.function.hooks:
             argv, call = self._call(job, app, attempt, results or {})
-            stream = True
-            if spot is not None:
-                raise CannotStart("functions run in one process on one node; ask for one rank")
+            if spot is None:
+                stream = True
+            else:  # MPI starts its processes, each for this one call
+                calls_file = self._functions.write_call(job, attempt, call)
+                argv, call = [*argv, f"--once={calls_file}"], None
         else:
             argv = command_line(app, job.args, {**defaults_of(app), **job.parameters})
         own_directory = not stream or _has_files(job, app)
@@ -150,6 +167,7 @@ class TaskBuilder:
             append=not own_directory or attempt > 1 or _has_files(job, app),
             envscript=app.envscript,
             call=call,
+            calls_file=calls_file,
         )
 
     def _call(
@@ -158,7 +176,7 @@ class TaskBuilder:
         """Return the command of the process that calls the job's function, and the call."""
         function = app.function
         argv = runner_words(function.python or sys.executable, function.path, _cloudpickle())
-        keywords = json.dumps([[], job.parameters])
+        keywords = json.dumps([[], {**defaults_of(app), **job.parameters}])
         call = Call(
             function=self._functions.file(function.code),
             payload=job.payload or f"J{keywords}",

@@ -2,13 +2,16 @@
 
 ::
 
-    python …/balsam/runner [--cloudpickle FILE] [--path DIR]…
+    python …/balsam/runner [--cloudpickle FILE] [--path DIR]… [--once FILE]
 
 Messages are JSON, each after its length in four bytes. A call is ``{"function": file, "payload":
 text, "results": {job: text}, "cwd": dir, "environ": {…}, "output": file or "", "result_file":
 where too large results go}``; its answer ``{"code": 0 or 1, "result": text, "memory": KiB,
 "cpu": seconds}``. While a call waits for another job, it says ``{"blocked": true}``, then
 ``{"blocked": false}``, and goes on when the worker has said ``{"go": true}``.
+
+With ``--once`` the call is in a file, and this process one of its ranks, which MPI started: the
+first one leaves its result in ``FILE.result``, one that fails what it raised in ``FILE.error``.
 """
 
 from __future__ import annotations
@@ -156,7 +159,7 @@ class Caller:
         self._enter(call["cwd"], call["environ"])
         outputs = redirect(call["output"]) if call["output"] else None
         try:
-            code, result = self._call(call)
+            code, result = self.call(call)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -176,7 +179,8 @@ class Caller:
         self._added = {name: os.environ.get(name) for name in environ}
         os.environ.update(environ)
 
-    def _call(self, call: dict[str, Any]) -> tuple[int, str]:
+    def call(self, call: dict[str, Any]) -> tuple[int, str]:
+        """Call the function; return 0 and what it returned, or 1 and what it raised."""
         try:
             function = self._functions.get(call["function"])
             text, results = call["payload"], call["results"]
@@ -269,22 +273,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="balsam/runner")
     parser.add_argument("--cloudpickle", default="")
     parser.add_argument("--path", action="append", default=[])
+    parser.add_argument("--once", default="")
     options = parser.parse_args()
     sys.path[:] = [*options.path, *(p for p in sys.path if os.path.abspath(p or ".") != HERE)]
     sys.argv = [sys.argv[0]]
     if options.cloudpickle and importlib.util.find_spec("cloudpickle") is None:
         directory = os.path.dirname(options.cloudpickle)
         load_package("cloudpickle", directory)
+    own = sys.modules["__main__"]  # noqa: F841 - kept: it is what runs here
+    sys.modules["__main__"] = types.ModuleType("__main__")  # functions of scripts belong to theirs
+    payload = os.path.join(os.path.dirname(HERE), "model", "payload.py")
+    caller = Caller(load_module("balsam_payload", payload))
+    if options.once:
+        sys.exit(call_once(caller, options.once))
     link = Link(take_input())
     waits = Waits(link)
     module = types.ModuleType("__balsam_runner__", "Tells the worker when a call waits.")
     module.__dict__.update(blocked=waits.blocked, unblocked=waits.unblocked)
     sys.modules[module.__name__] = module
-    sys.modules["__main__"] = types.ModuleType("__main__")  # functions of scripts belong to theirs
-    payload = os.path.join(os.path.dirname(HERE), "model", "payload.py")
-    caller = Caller(load_module("balsam_payload", payload))
     while (call := link.receive()) is not None:
         link.send(caller.answer(call))
+
+
+#: Where MPI start commands tell a process its rank.
+RANK_VARIABLES = (
+    *("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID", "ALPS_APP_PE"),
+    *("JSM_NAMESPACE_RANK", "FLUX_TASK_RANK", "SLURM_PROCID"),
+)
+
+
+def call_once(caller: Caller, file: str) -> int:
+    """Carry out the call in *file* as one of its ranks; return the exit code."""
+    with open(file) as source:
+        call = json.load(source)
+    code, result = caller.call(call)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    rank = next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), "0")
+    if code or rank == "0":
+        target = file + (".error" if code else ".result")
+        with open(f"{target}.{rank}", "w") as written:
+            written.write(result)
+        os.replace(f"{target}.{rank}", target)
+    return code
 
 
 def load_package(name: str, directory: str) -> None:
