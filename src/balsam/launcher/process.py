@@ -10,14 +10,21 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import socket
 import time
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import NamedTuple
 
 from balsam.launcher.messages import Ended, Place, Started, Task
-from balsam.launcher.runners import GO, Answer, Runner, Runners, call_message, kind_of
+from balsam.launcher.runners import (
+    GO,
+    Actions,
+    Answer,
+    Heard,
+    Runner,
+    Runners,
+    call_message,
+    kind_of,
+)
 from balsam.launcher.task_files import (
     OUTPUT_FLAGS,
     CannotStart,
@@ -47,10 +54,6 @@ _BY_TERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
 
 
-#: File actions of `os.posix_spawn`.
-Actions = list[tuple[int, ...] | tuple[int, int, str, int, int]]
-
-
 class _Running:
     """A process that runs."""
 
@@ -71,14 +74,6 @@ class _Running:
         self.deadline = 0.0  #: of its time of grace, when it was asked to end
         self.is_kept = False  #: its end is, for a while, not told
         self.wait: tuple[int, resource.struct_rusage] | None = None  #: it ended, its group not
-
-
-class Heard(NamedTuple):
-    """What runners have said."""
-
-    ended: list[tuple[Ended, Place | None]]
-    blocked: list[tuple[int, Place]]  #: tasks that wait for other jobs, and the places they left
-    unblocked: list[Task]  #: those that wait for a place to go on with
 
 
 class Processes:
@@ -210,24 +205,15 @@ class Processes:
 
     def _new_runner(self, task: Task, place: Place) -> Runner:
         """Start the process for *task* and for others of its kind."""
-        here, there = socket.socketpair()
-        stream = self._streams.take()
-        actions: Actions = [
-            (os.POSIX_SPAWN_DUP2, there.fileno(), 0),
-            (os.POSIX_SPAWN_DUP2, stream.descriptor, 1),
-        ]
-        kind = kind_of(task, place)
+        kind, stream = kind_of(task, place), self._streams.take()
+        environ = dict(kind.environ)
         try:
-            pid = self._spawn(task, dict(kind.environ), place, actions)
+            return self._runners.start(
+                kind, stream, lambda actions: self._spawn(task, environ, place, actions)
+            )
         except CannotStart:
             self._streams.give_back(stream)
-            here.close()
             raise
-        finally:
-            there.close()
-        runner = Runner(kind, pid, here, stream)
-        self._runners.add(runner)
-        return runner
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `hear` has something."""

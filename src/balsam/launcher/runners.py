@@ -16,11 +16,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from balsam.launcher.messages import Place, Task
+from balsam.launcher.messages import Ended, Place, Task
+from balsam.launcher.task_files import CannotStart, Stream
 
 _LENGTH = struct.Struct("!I")
 #: Runners that are kept though nothing is to be called: those that were used last.
 MOST_IDLE = 64
+
+
+#: File actions of `os.posix_spawn`.
+Actions = list[tuple[int, ...] | tuple[int, int, str, int, int]]
 
 
 class Answer(msgspec.Struct):
@@ -31,6 +36,14 @@ class Answer(msgspec.Struct):
     memory: int = 0  #: KiB at most so far
     cpu: float = 0.0  #: seconds of this call
     blocked: bool | None = None  #: the call waits for another job, or no more
+
+
+class Heard(NamedTuple):
+    """What runners have said."""
+
+    ended: list[tuple[Ended, Place | None]]
+    blocked: list[tuple[int, Place]]  #: tasks that wait for other jobs, and the places they left
+    unblocked: list[Task]  #: those that wait for a place to go on with
 
 
 class Kind(NamedTuple):
@@ -45,7 +58,7 @@ class Kind(NamedTuple):
 class Runner:
     """One process and the connection to it."""
 
-    def __init__(self, kind: Kind, pid: int, link: socket.socket, stream: Any) -> None:
+    def __init__(self, kind: Kind, pid: int, link: socket.socket, stream: Stream) -> None:
         self.kind = kind
         self.pid = pid
         self.stream = stream  #: the output of calls that have no file for it
@@ -144,10 +157,21 @@ class Runners:
                 return self._idle.pop(pid)
         return None
 
-    def add(self, runner: Runner) -> None:
-        """Listen to a new runner."""
+    def start(self, kind: Kind, stream: Stream, spawn: Callable[[Actions], int]) -> Runner:
+        """Start a runner by *spawn*, which returns its pid, and listen to it."""
+        here, there = socket.socketpair()
+        taken = [(there.fileno(), 0), (stream.descriptor, 1)]
+        try:
+            pid = spawn([(os.POSIX_SPAWN_DUP2, ours, its) for ours, its in taken])
+        except CannotStart:
+            here.close()
+            raise
+        finally:
+            there.close()
+        runner = Runner(kind, pid, here, stream)
         self._by_descriptor[runner.fileno()] = runner
         self._epoll.register(runner.fileno(), select.EPOLLIN)
+        return runner
 
     def give_back(self, runner: Runner) -> None:
         """Keep a runner that has nothing to do."""
