@@ -20,7 +20,9 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: Pages whose commands need a program that Balsam does not.
-NEEDS = {"mpi": "mpiexec"}
+NEEDS = {"mpi": "mpiexec", "snakemake": "snakemake"}
+#: Where `tools/install-test-needs` puts Snakemake.
+SNAKEMAKE = ROOT / "build" / "snakemake" / "bin"
 #: Blocks that are for reading only: what sets Balsam up cannot be run inside it.
 READING = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -46,6 +48,7 @@ def script(page: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_runs_as_written(page: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    environ["PATH"] += f"{os.pathsep}{SNAKEMAKE}"
     program = NEEDS.get(page.stem, "bash")
     if not os.environ.get("CI") and shutil.which(program, path=environ["PATH"]) is None:
         pytest.skip(f"{program} is not in PATH")

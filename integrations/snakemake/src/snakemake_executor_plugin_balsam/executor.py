@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from hashlib import blake2s
 from pathlib import Path
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -57,6 +58,7 @@ class Executor(RemoteExecutor):
             self._site = Site(settings.site)
             self._client: Client = self._site.client
             _register(self._client)
+            self._left = self._find_left()
             if not self._client.launchers():
                 self._without_launcher(start=settings.launcher)
             self._doorbell = Doorbell(self._client)
@@ -99,6 +101,8 @@ class Executor(RemoteExecutor):
                 new.append((job, record))
         if not new:
             return
+        if self._launcher is not None:
+            self._launcher.keep()
         try:
             ids = self._client.create_jobs([record for _, record in new])
             paths = self._outputs(ids)
@@ -145,27 +149,36 @@ class Executor(RemoteExecutor):
             application=APP.name,
             description=f"output: {', '.join(map(str, job.output))}"[:1000],
             parameters={"runner": "sh" if self.is_default_jobscript else "env", "script": script},
-            tags={TAG: self._name, "rule": job.name},
+            tags={TAG: self._name, "rule": job.name, "target": _target(job)},
             max_retries=self.workflow.executor_settings.retries,
             **fields,
         )
 
     def _resume(self, job: JobExecutorInterface) -> bool:
-        """Take over the job that an earlier Snakemake submitted, if it lives or has finished."""
-        known = self.dag.incomplete_external_jobid(job)
-        number = self._client.identity.parse(known) if known else None
+        """Take over the job that a Snakemake submitted which was killed, if it lives.
+
+        Snakemake's own note of it does not serve: the Snakemake inside the job overwrites that.
+        """
+        number = self._left.pop(_target(job), None)
         if number is None:
             return False
-        for found in self._client.jobs(_with([number]), fields=["state", "parameters"]):
-            if found.state in END_STATES and found.state != State.JOB_FINISHED:
-                return False
-            if found.state not in END_STATES and not os.path.exists(found.parameters["script"]):
-                self._client.kill_jobs(_with([number]))
-                return False
-            self.logger.info(f"Job {job.jobid} goes on as Balsam job {number}.")
-            self._register_submitted(job, number, self._outputs([number])[number])
-            return True
-        return False
+        self.logger.info(f"Job {job.jobid} goes on as Balsam job {number}.")
+        self._register_submitted(job, number, self._outputs([number])[number])
+        return True
+
+    def _find_left(self) -> dict[str, int]:
+        """Return the live jobs of an earlier Snakemake by what they make; kill what cannot run."""
+        mine = Query().where(workflow=self._name, application=APP.name)
+        live = Query(filters=mine.filters, excludes=(parse({"state__in": list(END_STATES)}),))
+        left, lost = {}, []
+        for job in self._client.jobs(live, fields=["tags", "parameters"]):
+            if os.path.exists(job.parameters["script"]):
+                left[job.tags["target"]] = job.id or 0
+            else:
+                lost.append(job.id or 0)
+        for some in _parts(lost):
+            self._client.kill_jobs(_with(some))
+        return left
 
     def _outputs(self, ids: list[int]) -> dict[int, str]:
         """Return the path of each job's output."""
@@ -244,7 +257,10 @@ class Executor(RemoteExecutor):
         self.report_job_error(info, msg=f"Balsam job {number} {what}. ", aux_logs=[output])
 
     def _check_launcher(self) -> None:
-        if self._launcher and self._unfinished and self._launcher.exit_code is not None:
+        if self._launcher is None or not self._unfinished:
+            return
+        self._launcher.keep()
+        if self._launcher.exit_code is not None:
             raise WorkflowError(
                 f"The Balsam launcher has ended with exit code {self._launcher.exit_code}, and"
                 f" {len(self._unfinished)} jobs have not: see {self._launcher.log}"
@@ -297,6 +313,13 @@ def _register(client: Client) -> None:
             f"the site's app {APP.name!r} is not this plugin's: it runs {known[0].executable!r};"
             " rename it, or use another site"
         )
+
+
+def _target(job: JobExecutorInterface) -> str:
+    """Return a digest of what *job* makes, by which another Snakemake knows it again."""
+    outputs = sorted(os.path.abspath(str(path)) for path in job.output)
+    made = outputs or [os.getcwd(), *sorted(map(repr, job.get_target_spec()))]
+    return blake2s("\n".join(made).encode(), digest_size=8).hexdigest()
 
 
 def _unsuccessful(numbers: list[int], states: dict[int, State]) -> list[int]:

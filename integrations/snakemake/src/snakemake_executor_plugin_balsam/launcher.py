@@ -9,6 +9,8 @@ from pathlib import Path
 
 #: Seconds that a launcher gets to end its jobs.
 PATIENCE = 60
+#: Seconds without work after which it ends by itself: its Snakemake may have been killed.
+IDLE = 300
 
 
 class Launcher:
@@ -19,11 +21,16 @@ class Launcher:
 
     def __init__(self, site: Path, tag: str, log: Path) -> None:
         self.log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-m", "balsam.cli.main", "launcher", "--site", str(site)]
-        with open(log, "ab") as output:
-            self._process = subprocess.Popen(
-                [*words, "--consume-all", "--persistent", "--tag", tag],
+        self._site = site
+        self._tag = tag
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, "-m", "balsam.cli.main", "launcher", "--site", str(self._site)]
+        with open(self.log, "ab") as output:
+            return subprocess.Popen(
+                [*words, "--consume-all", "--idle-seconds", str(IDLE), "--tag", self._tag],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -35,6 +42,11 @@ class Launcher:
     def exit_code(self) -> int | None:
         """None while it runs."""
         return self._process.poll()
+
+    def keep(self) -> None:
+        """Start it again if it has ended because there was nothing to do."""
+        if self.exit_code == 0:
+            self._process = self._start()
 
     def stop(self) -> None:
         """End it, and wait for that."""
