@@ -13,6 +13,7 @@ from balsam.compat.fields import View
 from balsam.compat.rows import OldNames
 from balsam.errors import InvalidInput
 from balsam.model import job as model
+from balsam.model.query import Query
 from balsam.model.states import RUNNABLE_STATES
 
 if TYPE_CHECKING:
@@ -112,8 +113,9 @@ class BalsamJobs(OldNames[T], Jobs[T]):
         super().bulk_create(
             records, batch_size or len(views) or 1, reserved=ids, hold_seconds=HOLD_SECONDS
         )
-        for view, record in zip(views, records, strict=True):
-            view._real = record
+        found = {job.id: job for job in self.site.client.jobs(Query().where(id__in=ids))}
+        for view in views:
+            view._real = RealJob._loaded_from(self.site, found[view.number])
         return views
 
 
