@@ -165,6 +165,23 @@ class ServiceSettings(msgspec.Struct, kw_only=True):
     missing_minutes: Positive = 10.0
 
 
+class TransferSettings(msgspec.Struct, kw_only=True):
+    """How files are moved to and from other machines."""
+
+    #: Most transfers of one launcher at the same time.
+    total: Annotated[int, msgspec.Meta(ge=1)] = 8
+    #: Most of them with one host.
+    per_host: Annotated[int, msgspec.Meta(ge=1)] = 4
+    #: Tries before a transfer, and its job, has failed; what cannot get better is tried once.
+    attempts: Annotated[int, msgspec.Meta(ge=1)] = 5
+    #: Seconds before the second try; they double with each further one.
+    back_off_seconds: NotNegative = 2.0
+    #: Seconds without a byte after which a connection is taken for lost.
+    timeout_seconds: Annotated[float, msgspec.Meta(ge=1)] = 60.0
+    #: The ssh command for scp:, sftp: and rsync:, with options that sftp has, too (-F, -i, -o).
+    ssh: str = "ssh"
+
+
 class LsSettings(msgspec.Struct, kw_only=True):
     """What `balsam ls` shows."""
 
@@ -183,6 +200,7 @@ class Settings(msgspec.Struct, kw_only=True):
     mpi: MpiSettings = msgspec.field(default_factory=MpiSettings)
     scheduler: SchedulerSettings = msgspec.field(default_factory=SchedulerSettings)
     service: ServiceSettings = msgspec.field(default_factory=ServiceSettings)
+    transfers: TransferSettings = msgspec.field(default_factory=TransferSettings)
     ls: LsSettings = msgspec.field(default_factory=LsSettings)
     #: What the service may do with each queue, ``[queues.NAME]``; without any it uses
     #: `scheduler.queue`, else the batch system's default queue.

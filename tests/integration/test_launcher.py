@@ -115,7 +115,7 @@ def test_jobs_that_cannot_start_fail_with_the_reason_and_the_launcher_goes_on(
         campaign.job("true", user_workdir="/no/such/dir"): "/no/such/dir does not exist",
         campaign.job("true", args="x" * 3_000_000): "the arguments of /bin/true are too long",
         campaign.job("removed"): "app 'removed' does not exist (any more)",
-        campaign.job("true", stage_in_url="/no/such/file"): "nothing matches stage_in_url",
+        campaign.job("true", stage_in_url="/no/such/file"): "nothing matches /no/such/file",
         campaign.job("true", stage_in_url="gopher:/x"): "cannot move files by 'gopher'",
         campaign.job("true", "blocked"): "File exists",
     }

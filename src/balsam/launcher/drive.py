@@ -7,17 +7,17 @@ the end of a worker's process, the clock. It never sleeps and never waits for th
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shlex
 import signal
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import zmq
 
 from balsam.client.interface import Client
-from balsam.errors import BalsamError, LeaseLost, StoreBusy, StoreFull
+from balsam.errors import LeaseLost, StoreBusy, StoreFull
 from balsam.launcher import actions
 from balsam.launcher.clerk import Clerk
 from balsam.launcher.invitation import Invitation
@@ -27,7 +27,6 @@ from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
 from balsam.launcher.plan import Planner
 from balsam.launcher.team import Team
 from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, NotStarted, Workers
-from balsam.lifecycle import staging
 from balsam.lifecycle.journal import Journal
 from balsam.lifecycle.recover import (
     Recovery,
@@ -35,8 +34,8 @@ from balsam.lifecycle.recover import (
     launcher_directory,
     launcher_marks,
 )
-from balsam.model.job import Job
-from balsam.model.query import Query
+from balsam.lifecycle.stager import PROGRESS_SECONDS, Stager
+from balsam.model.transfer import Transfer
 from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report, Topic
 
 #: The database hears news when they are this old, or this many.
@@ -62,6 +61,8 @@ class Driver:
         How long our lease lasts without a sign of life.
     say
         Shows a line to the user.
+    stager
+        Moves the jobs' files; it is closed at the end.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Driver:
         environ: dict[str, str],
         lease_seconds: float,
         say: Callable[[str], None],
+        stager: Stager,
     ) -> None:
         self._client = client
         self._planner = planner
@@ -85,11 +87,11 @@ class Driver:
         self._workers = self._make_workers(team, environ)
         self._clerk = Clerk(self.note)
         self._recovery = Recovery(client, self._id, planner.options.crash_limit, self.note)
-        self._stagers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="staging")
-        self._staging: list[Future[tuple[int, str, str]]] = []
+        self._stager = stager
         self._watch = client.watch(Topic.WORK)
         self._pending = Report(moves=[], attempts=[], released=[])
         self._pending_attempts: dict[tuple[int, int], Attempt] = {}
+        self._pending_transfers: dict[tuple[int, str, int], Transfer] = {}
         self._pending_since: float | None = None
         self._reporting = False
         self._renewing = False
@@ -99,10 +101,18 @@ class Driver:
         self._status_at = self._client.now() + STATUS_SECONDS
         self._ends = 0  # signals to end that we got
         self._give_up_at: float | None = None
+        self._stop_files_at = math.inf  #: when to end transfers, once we are to end
         self._result: str | None = None
         self._wakeup, self._waker = os.pipe()
         for end in (self._wakeup, self._waker):
             os.set_blocking(end, False)
+        stager.wake_by(self._wake)
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._waker, b"\0")
+        except BlockingIOError:
+            pass  # it is full: somebody else wakes the loop
 
     def _make_workers(self, team: Team, environ: dict[str, str]) -> Workers:
         directory = launcher_directory(self._client.path, self._id)
@@ -185,7 +195,9 @@ class Driver:
         self._check_patience(now)
         wake = min(self._planner.wake_at(now), now + self._workers.wake_at() - time.monotonic())
         if self._give_up_at is not None:
-            wake = min(wake, self._give_up_at)
+            wake = min(wake, self._give_up_at, self._stop_files_at)
+        if self._stager.is_moving:
+            wake = min(wake, now + PROGRESS_SECONDS)
         if not self._renewing:
             wake = min(wake, self._renew_at)
         if self._pending_since is not None and not self._reporting:
@@ -206,7 +218,12 @@ class Driver:
     def _check_patience(self, now: float) -> None:
         """Raise `StoreBusy` when we are to end and the database will not hear the last news."""
         if self._planner.stopping and self._give_up_at is None:
-            self._give_up_at = now + self._planner.options.grace_seconds + PATIENCE_SECONDS
+            self._stop_files_at = now + self._planner.options.grace_seconds
+            self._give_up_at = self._stop_files_at + PATIENCE_SECONDS
+            self._stager.stop_waiting()
+        if now >= self._stop_files_at:
+            self._stop_files_at = math.inf
+            self._stager.stop_all()
         if self._give_up_at is not None and now >= self._give_up_at:
             raise StoreBusy(
                 f"the database does not answer; the next launcher takes over from the journal"
@@ -232,9 +249,7 @@ class Driver:
             case actions.LeaseJobs(request):
                 self._clerk.ask(lambda: self._client.lease(self._id, request), self._leased)
             case actions.StageFiles(job, inward):
-                future = self._stagers.submit(self._stage, job, inward)
-                future.add_done_callback(lambda _: os.write(self._waker, b"s"))
-                self._staging.append(future)
+                self._stager.put(job, inward=inward)
             case actions.Say(text):
                 self.note(text)
             case actions.Finish(message):
@@ -269,24 +284,16 @@ class Driver:
 
     def _hear(self, now: float) -> None:
         self._take(self._workers.hear(), now)
-        for future in [future for future in self._staging if future.done()]:
-            self._staging.remove(future)
-            self._planner.staged(*future.result(), now)
-
-    def _stage(self, job: Job, inward: bool) -> tuple[int, str, str]:
-        """Move a job's files; return its id, what was moved, and what went wrong."""
-        try:
-            if inward:
-                wanted = Query().where(id__in=job.parents)
-                parents = self._client.jobs(wanted) if job.parents else []
-                return job.id or 0, staging.stage_in(job, parents), ""
-            return job.id or 0, staging.stage_out(job), ""
-        except BalsamError as failure:
-            return job.id or 0, "", str(failure)
+        for job, note, error, stopped in self._stager.take():
+            self._planner.staged(job, note, error, now, stopped=stopped)
 
     # the database ---------------------------------------------------------------------
     def _gather(self, now: float) -> None:
         """Journal what happened, and keep it until the database is told."""
+        for transfer in self._stager.news(now):
+            self._pending_transfers[transfer.job, transfer.direction, transfer.number] = transfer
+        if self._pending_transfers and self._pending_since is None:
+            self._pending_since = now
         if self._planner.ledger.is_empty:
             return
         news = self._planner.ledger.take()
@@ -327,12 +334,14 @@ class Driver:
     def _take_pending(self) -> Report:
         report, self._pending = self._pending, Report(moves=[], attempts=[], released=[])
         report.attempts = list(self._pending_attempts.values())  # of each the newest word
-        self._pending_attempts = {}
+        report.transfers = list(self._pending_transfers.values())
+        self._pending_attempts, self._pending_transfers = {}, {}
         return report
 
     def _reported(self, report: Report, refusals: list[Refusal]) -> None:
         self._reporting = False
         self._planner.unconfirmed = self._pending_since is not None
+        self._stager.stop(refusal.job for refusal in refusals)
         for refusal in refusals:  # a handler that moved its job itself is one, too
             self._log.line(f"job {refusal.job}: {refusal.reason}")
         self._planner.confirmed(report, refusals, self._client.now())
@@ -363,6 +372,7 @@ class Driver:
     def _renewed(self, renewal: Renewal) -> None:
         self._renewing = False
         self._planner.killed(renewal.killed, self._client.now())
+        self._stager.stop(renewal.killed)
 
     # signals and the end --------------------------------------------------------------
     def _catch_signals(self) -> None:
@@ -381,13 +391,14 @@ class Driver:
                 self._planner.stop(f"the launcher got {name}")
             else:
                 self._planner.hurry()
+                self._stager.stop_all()
 
     def _close(self, clean: bool) -> None:
         """End the workers, tell the database what is left to tell, and retire."""
         signal.set_wakeup_fd(-1)
         for _ in self._workers.end():
             pass  # nobody waits for it: what ran was to be given up
-        self._stagers.shutdown()
+        self._stager.close()
         self._clerk.close()
         self._links.close()
         self._watch.close()

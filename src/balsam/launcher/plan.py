@@ -158,12 +158,14 @@ class Planner:
             held.step = careers.next_step(held.job, held.app, held.state)
             self._go_on(held, now)
 
-    def staged(self, job: int, note: str, error: str, now: float) -> None:
-        """A job's files were moved, or could not be (*error*)."""
+    def staged(
+        self, job: int, note: str, error: str, now: float, *, stopped: bool = False
+    ) -> None:
+        """A job's files were moved, could not be (*error*), or were *stopped* on their way."""
         held = self.held.get(job)
         if held is None:
             return
-        if held.killed:
+        if held.killed or stopped:
             held.step = Step.GIVE_BACK
         elif error:
             self._tell(held, [held.move(State.FAILED, now, error)])

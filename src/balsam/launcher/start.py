@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from functools import cache
+from functools import cache, partial
 
 import msgspec
 
@@ -22,7 +22,8 @@ from balsam.launcher.plan import Planner
 from balsam.launcher.tasks import FunctionFiles, MpiStart, TaskBuilder
 from balsam.launcher.team import Team, find_team
 from balsam.lifecycle.environ import launcher_environ
-from balsam.lifecycle.recover import launcher_directory, process_start
+from balsam.lifecycle.recover import launcher_directory, launcher_marks, process_start
+from balsam.lifecycle.stager import Stager, parents_of
 from balsam.model.job import Job
 from balsam.model.wire import LauncherInfo, LeaseRequest
 from balsam.mpi.commands import MpiCommand, command_line
@@ -31,6 +32,7 @@ from balsam.mpi.start import Start
 from balsam.nodes.discover import scheduler_id
 from balsam.nodes.hardware import this_node
 from balsam.nodes.walltime import end_of_allocation
+from balsam.transfers.movers import Movers
 
 
 class LauncherRequest(msgspec.Struct, kw_only=True):
@@ -206,7 +208,11 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         f"Starting Balsam launcher [{os.getpid()}]: launcher {launcher_id} with {nodes}{node.cores}"
         f" cores, {len(node.gpus)} GPUs, {node.memory_mib} MiB on {node.host}"
     )
-    driver = Driver(client, planner, team, environ, pilot.lease_seconds, say)
+    marks = launcher_marks(client.path, launcher_id)
+    movers = Movers(settings.transfers, marks)
+    parents = partial(parents_of, client)
+    stager = Stager(movers, settings.transfers, launcher_id, parents, client.now)
+    driver = Driver(client, planner, team, environ, pilot.lease_seconds, say, stager)
     # What is there stays; jobs come and go without cycles: looking for some costs a tenth.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -1,21 +1,29 @@
-"""Bringing files to a job before it runs, and away after it.
+"""What a job's files need: which are linked, and what is moved to and from which URLs.
 
-`input_files` are looked for in the parents' directories and linked; `stage_in_url` and
-`stage_out_url` are `local:` paths (or bare ones), which are copied. Every copy is written
-aside and renamed, so that nothing half-made ever has its final name.
+`stager` says when; `balsam.transfers` how.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from glob import glob
 from pathlib import Path
 
-from balsam.errors import CannotStart
+from balsam.config import TransferSettings
+from balsam.errors import TransferError
+from balsam.lifecycle.inputs import link_inputs, listed
 from balsam.model.app import split_words
 from balsam.model.job import Job
+from balsam.model.transfer import Direction, Transfer, TransferState
+from balsam.transfers.files import Item, failure, name_items
+from balsam.transfers.movers import Movers
+from balsam.transfers.progress import Progress
+from balsam.transfers.urls import Url, parse_urls
+
+#: Longest pause between two tries, in seconds.
+LONGEST_PAUSE = 300.0
 
 
 def needs_stage_in(job: Job) -> bool:
@@ -26,106 +34,166 @@ def needs_stage_out(job: Job) -> bool:
     return bool(job.stage_out_url and job.stage_out_files)
 
 
-def stage_in(job: Job, parents: list[Job]) -> str:
-    """Put the job's input files into its directory; return what was brought, for the event.
+def urls_of(job: Job, *, inward: bool) -> list[Url]:
+    """Return where files come from or go to. Raises `InvalidInput`."""
+    values = {
+        "job_id": job.job_id,
+        "id": str(job.id),
+        "name": job.name,
+        "workflow": job.workflow,
+    }
+    return parse_urls(job.stage_in_url if inward else job.stage_out_url, values)
+
+
+class Staging:
+    """The moving of one job's files, one way.
+
+    Parameters
+    ----------
+    urls
+        As `urls_of` returns them.
+    now
+        Gives the time for the records.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        urls: list[Url],
+        launcher_id: int,
+        now: Callable[[], float],
+        *,
+        inward: bool,
+    ) -> None:
+        self.job, self.inward, self.urls = job, inward, urls
+        self.machines = frozenset(url.machine for url in urls if url.machine)
+        self.stopped = False
+        self._now = now
+        self._progress = Progress()
+        direction = Direction.IN if inward else Direction.OUT
+        #: What is told of each of the URLs; only the thread in `run` changes them.
+        self.transfers = [
+            Transfer(
+                job=job.id or 0,
+                direction=direction,
+                number=number,
+                url=listed([url.text]),
+                launcher_id=launcher_id,
+            )
+            for number, url in enumerate(urls, 1)
+        ]
+
+    def stop(self) -> None:
+        """Have `run` end soon."""
+        self.stopped = True
+        self._progress.stop()
+
+    def look(self) -> None:
+        """Bring the record of what moves now up to date."""
+        for transfer in self.transfers:
+            if transfer.state is TransferState.RUNNING:
+                self._count(transfer)
+
+    def run(self, parents: list[Job], movers: Movers, settings: TransferSettings) -> str:
+        """Move and link; return what, for the event.
+
+        Raises
+        ------
+        BalsamError
+            It cannot be done; the message names the file.
+        Stopped
+            It was to end.
+        """
+        if self.inward:
+            return self._stage_in(parents, movers, settings)
+        return self._stage_out(movers, settings)
+
+    def _stage_in(self, parents: list[Job], movers: Movers, settings: TransferSettings) -> str:
+        workdir = Path(self.job.workdir)
+        if not self.job.user_workdir:
+            try:
+                workdir.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise failure(error, f"cannot make {workdir}") from error
+        copied: list[str] = []
+        for url, transfer in zip(self.urls, self.transfers, strict=True):
+            move = partial(movers.fetch, url, workdir, self._mark, self._progress)
+            names = self._insist(transfer, settings, move)
+            if twice := set(names) & set(copied):
+                raise TransferError(
+                    f"stage_in_url: several files are {listed(sorted(twice))}; one took the"
+                    " place of the other: take them from directories of other names"
+                )
+            copied += names
+        notes = [f"copied {listed(copied)}"] if copied else []
+        notes += [link_inputs(self.job, parents)] if self.job.input_files else []
+        return "; ".join(filter(None, notes))
+
+    def _stage_out(self, movers: Movers, settings: TransferSettings) -> str:
+        items = results(self.job)
+        for url, transfer in zip(self.urls, self.transfers, strict=True):
+            move = partial(movers.deliver, items, url, self._mark, self._progress)
+            self._insist(transfer, settings, move)
+        targets = listed(url.path if url.scheme == "local" else url.text for url in self.urls)
+        return f"copied {listed(item.name for item in items)} to {targets}"
+
+    @property
+    def _mark(self) -> str:
+        return self.job.job_id[:8]
+
+    def _insist(
+        self, transfer: Transfer, settings: TransferSettings, move: Callable[..., list[str]]
+    ) -> list[str]:
+        """Have *move* move, again with growing pauses when that can help."""
+        transfer.started_at, pause = self._now(), settings.back_off_seconds
+        try:
+            while True:
+                transfer.attempts += 1
+                transfer.state = TransferState.RUNNING
+                try:
+                    names = move(again=transfer.attempts > 1)
+                except TransferError as error:
+                    transfer.error = listed([str(error)])
+                    if not error.retryable or transfer.attempts >= settings.attempts:
+                        raise
+                    transfer.state = TransferState.WAITING
+                    self._progress.wait(pause)
+                    pause = min(LONGEST_PAUSE, 2 * pause)
+                else:
+                    transfer.state, transfer.error = TransferState.DONE, ""
+                    return names
+        except TransferError:
+            transfer.state = TransferState.FAILED
+            raise
+        finally:
+            if transfer.state in (TransferState.RUNNING, TransferState.WAITING):
+                transfer.state = TransferState.STOPPED
+            self._count(transfer)
+            transfer.ended_at = self._now()
+            self._progress.begin()
+
+    def _count(self, transfer: Transfer) -> None:
+        transfer.files, transfer.bytes_done = self._progress.files, self._progress.bytes_done
+        transfer.bytes_total = self._progress.bytes_total
+
+
+def results(job: Job) -> list[Item]:
+    """Return what `stage_out_files` matches in the job's directory.
 
     Raises
     ------
-    CannotStart
-        A file is missing or cannot be copied; the message names it.
+    TransferError
+        A pattern matches nothing.
     """
-    workdir = Path(job.workdir)
-    try:
-        if not job.user_workdir:
-            workdir.mkdir(parents=True, exist_ok=True)
-        copied = _copy_in(job.stage_in_url, workdir) if job.stage_in_url else []
-        linked = _link_inputs(job, parents, workdir) if job.input_files else []
-    except OSError as error:
-        raise CannotStart(f"staging in failed: {error}") from error
-    notes = [f"copied {' '.join(copied)}"] if copied else []
-    notes += [f"linked {' '.join(linked)}"] if linked else []
-    return _readable("; ".join(notes))
-
-
-def _link_inputs(job: Job, parents: list[Job], workdir: Path) -> list[str]:
-    linked: list[str] = []
-    for parent in parents:
-        for pattern in split_words(job.input_files):
-            for found in sorted(glob(pattern, root_dir=parent.workdir)):
-                source = Path(parent.workdir, found)
-                target = workdir / source.name
-                if target.is_symlink() and target.resolve() == source.resolve():
-                    continue  # linked by an earlier try
-                if target.exists() or target.is_symlink():
-                    target = workdir / f"{source.name}_{parent.job_id[:8]}"
-                    if target.is_symlink():
-                        continue
-                target.symlink_to(source)
-                linked.append(target.name)
-    return linked
-
-
-def _local_path(url: str) -> str:
-    scheme, separator, path = url.partition(":")
-    if not separator or "/" in scheme:
-        return os.path.expanduser(url)
-    if scheme != "local":
-        raise CannotStart(
-            f"cannot move files by {scheme!r} ({url}); this Balsam knows local paths: local:/PATH"
-        )
-    return os.path.expanduser(path)
-
-
-def _copy_in(url: str, workdir: Path) -> list[str]:
-    pattern = _local_path(url)
-    sources = sorted(glob(pattern))
-    if not sources:
-        raise CannotStart(f"nothing matches stage_in_url {url}")
-    for source in sources:
-        _copy(Path(source), workdir / Path(source).name)
-    return [Path(source).name for source in sources]
-
-
-def stage_out(job: Job) -> str:
-    """Copy the job's results to `stage_out_url`; return what was copied, for the event.
-
-    Raises
-    ------
-    CannotStart
-        The target cannot be written, or a pattern matches nothing.
-    """
-    target = Path(_local_path(job.stage_out_url))
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        names = list(_matches(job))
-        for name in names:
-            _copy(Path(job.workdir, name), target / Path(name).name)
-    except OSError as error:
-        raise CannotStart(f"staging out to {target} failed: {error}") from error
-    return _readable(f"copied {' '.join(names)} to {target}")
-
-
-def _matches(job: Job) -> Iterator[str]:
+    found: list[str] = []
     for pattern in split_words(job.stage_out_files):
-        found = sorted(glob(pattern, root_dir=job.workdir))
-        if not found:
-            raise CannotStart(f"stage_out_files: nothing in {job.workdir} matches {pattern!r}")
-        yield from found
-
-
-def _readable(names: str) -> str:
-    """Return *names* of files as text for an event: those that are no UTF-8 with '?' in them."""
-    return names.encode(errors="replace").decode()
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file or directory aside, then give it its name."""
-    aside = target.with_name(f".{target.name}.part")
-    if source.is_dir():
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(source, aside, symlinks=True)
-        if target.is_dir():
-            shutil.rmtree(target)
-    else:
-        shutil.copy2(source, aside)
-    aside.replace(target)
+        matches = sorted(glob(pattern, root_dir=job.workdir, recursive=True))
+        if "**" in pattern:
+            matches = [each for each in matches if not os.path.isdir(Path(job.workdir, each))]
+        if not matches:
+            raise TransferError(
+                f"stage_out_files: nothing in {job.workdir} matches {pattern!r};"
+                " the rest was not copied, either"
+            )
+        found += matches
+    return name_items(Path(job.workdir), found)
