@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from balsam.model.graph import (
     Kind,
+    Neighbours,
     Verdict,
     find_cycle,
     find_path,
@@ -23,16 +23,25 @@ from balsam.model.states import END_STATES, STATES, State
 edges = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=30)
 
 
-Children = Callable[[list[int]], dict[int, list[int]]]
+def look_up(pairs: list[tuple[int, int]], calls: list[list[int]] | None = None) -> Neighbours:
+    """Gives the second of those of *pairs* whose first is asked for."""
+    after: dict[int, list[int]] = {}
+    for one, other in pairs:
+        after.setdefault(one, []).append(other)
 
-
-def children_of(pairs: list[tuple[int, int]], calls: list[list[int]] | None = None) -> Children:
-    def children(ids: list[int]) -> dict[int, list[int]]:
+    def neighbours(ids: list[int]) -> dict[int, list[int]]:
         if calls is not None:
             calls.append(ids)
-        return {p: [c for q, c in pairs if q == p] for p in ids}
+        return {one: after.get(one, []) for one in ids}
 
-    return children
+    return neighbours
+
+
+def path_between(
+    start: int, goal: int, pairs: list[tuple[int, int]], calls: list[list[int]] | None = None
+) -> list[int]:
+    turned = [(child, parent) for parent, child in pairs]
+    return find_path(start, goal, look_up(pairs, calls), look_up(turned, calls))
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -77,7 +86,7 @@ def test_a_cycle_is_found_exactly_when_there_is_one(pairs: list[tuple[int, int]]
 def test_a_path_is_found_exactly_when_there_is_one(
     pairs: list[tuple[int, int]], start: int, goal: int
 ) -> None:
-    path = find_path(start, goal, children_of(pairs))
+    path = path_between(start, goal, pairs)
     assert bool(path) is _reaches(pairs, start, goal)
     if path:
         assert (path[0], path[-1]) == (start, goal)
@@ -94,13 +103,21 @@ def _reaches(pairs: list[tuple[int, int]], start: int, goal: int) -> bool:
 def test_a_path_costs_one_look_up_a_level() -> None:
     wide = [(0, n) for n in range(1, 1000)] + [(n, 1000) for n in range(1, 1000)]
     calls: list[list[int]] = []
-    assert len(find_path(0, 1000, children_of(wide, calls))) == 3
+    assert len(path_between(0, 1000, wide, calls)) == 3
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("ends", [(1, 0), (2001, 2000)], ids=["from the end", "from the top"])
+def test_a_chain_that_grows_costs_no_search_of_its_whole(ends: tuple[int, int]) -> None:
+    """The next link is put before the first, or after the last."""
+    calls: list[list[int]] = []
+    assert path_between(*ends, list(pairwise(range(1, 2001))), calls) == []
+    assert len(calls) <= 2
 
 
 def test_a_job_that_depends_on_itself_is_a_cycle() -> None:
     assert find_cycle([(3, 3)]) == [3, 3]
-    assert find_path(3, 3, children_of([])) == [3]
+    assert path_between(3, 3, []) == [3]
 
 
 def test_a_long_chain_is_no_cycle() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from enum import StrEnum
 
 from balsam.model.states import END_STATES, State
@@ -60,32 +60,58 @@ def spelled_cycle(labels: list[str]) -> str:
     return " → ".join(labels)
 
 
-def find_path(
-    start: int, goal: int, children: Callable[[list[int]], dict[int, list[int]]]
-) -> list[int]:
+Neighbours = Callable[[list[int]], dict[int, list[int]]]
+
+
+def find_path(start: int, goal: int, children: Neighbours, parents: Neighbours) -> list[int]:
     """Return a path of ids from *start* to *goal* along child edges, or [].
+
+    Looks down from *start* and up from *goal*, always on the side that has cost less so far:
+    whoever builds a graph from its top or from its end has one side with nothing to look at.
 
     Parameters
     ----------
-    children
-        Gives the children of many ids at once: one call a level, not one a job.
+    children, parents
+        Give the neighbours of many ids at once: one call a level, not one a job.
     """
-    came_from: dict[int, int] = {start: start}
-    level = [start]
-    while level:
-        if goal in came_from:
-            path = [goal]
-            while path[-1] != start:
-                path.append(came_from[path[-1]])
-            return path[::-1]
-        following: list[int] = []
-        for parent, found in children(level).items():
-            for child in found:
-                if child not in came_from:
-                    came_from[child] = parent
-                    following.append(child)
-        level = following
+    if start == goal:
+        return [start]
+    down, up = _Search(start, children), _Search(goal, parents)
+    while down.level and up.level:
+        near, far = (down, up) if len(down.came_from) <= len(up.came_from) else (up, down)
+        met = near.go_on(far.came_from)
+        if met is not None:
+            return down.way_back(met)[::-1] + up.way_back(met)[1:]
     return []
+
+
+class _Search:
+    """A search from one job, level by level."""
+
+    def __init__(self, start: int, neighbours: Neighbours) -> None:
+        self.level = [start]
+        self.came_from = {start: start}
+        self._neighbours = neighbours
+
+    def go_on(self, others: Container[int]) -> int | None:
+        """Look at the next level; return a job that is among *others*, if there is one."""
+        following: list[int] = []
+        for job, found in self._neighbours(self.level).items():
+            for other in found:
+                if other not in self.came_from:
+                    self.came_from[other] = job
+                    following.append(other)
+                    if other in others:
+                        return other
+        self.level = following
+        return None
+
+    def way_back(self, job: int) -> list[int]:
+        """Return the path from *job* to where the search began."""
+        path = [job]
+        while self.came_from[path[-1]] != path[-1]:
+            path.append(self.came_from[path[-1]])
+        return path
 
 
 def find_cycle(edges: Iterable[tuple[int, int]]) -> list[int]:

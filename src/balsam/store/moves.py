@@ -51,13 +51,24 @@ def apply(
             if not legal(change.old, change.new, by_user=by_user):
                 raise AssertionError(f"illegal move {change}")
         times = _times(connection, [c.job for c in changes], now)
-        rows = [(c.new, times[c.job], c.job) for c in changes]
+        rows = [(c.new, times[c.job], c.job) for c in changes if not _is_freed(c)]
         dialect.update_rows(connection, jobs, ("state", "updated_at"), rows)
+        rows = [(c.new, times[c.job], 0, c.job) for c in changes if _is_freed(c)]
+        dialect.update_rows(connection, jobs, ("state", "updated_at", "pending_parents"), rows)
         lines = [(times[c.job], c.job, c.old, c.new, c.message) for c in changes]
         write_events(connection, lines)
         _hold_back(connection, [c.job for c in changes if c.old in END_STATES])
         ended = {c.job: c.new for c in changes if c.new in END_STATES}
         changes, by_user = release(connection, ended), False
+
+
+#: Where jobs go on from whose parents have ended.
+_FREE = (State.READY, State.PREPROCESSED)
+
+
+def _is_freed(change: Change) -> bool:
+    """Tell whether a job waits for its parents no more, and may go on."""
+    return change.old == State.AWAITING_PARENTS and change.new in _FREE
 
 
 def _times(connection: Connection, ids: list[int], now: float) -> dict[int, float]:
@@ -117,12 +128,22 @@ def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
             met[child] = met.get(child, 0) + 1
         else:
             never.setdefault(child, (parent, Kind(kind)))
-    waiting = awaiting(connection, [*met, *never])
+    waiting = _waiting(connection, [*met, *never])
     # Counters are kept for waiting jobs alone: whatever comes back to CREATED is counted anew.
-    counts = [(n, child) for child, n in met.items() if child in waiting and child not in never]
+    # A child that waits for nothing more gets its 0 with its new state: one update a job.
+    counts, changes = [], []
+    for child, ended_now in met.items():
+        if child in never or child not in waiting:
+            continue
+        pending, prepare = waiting[child]
+        if ended_now < pending:
+            counts.append((ended_now, child))
+        else:
+            new = State.READY if prepare else State.PREPROCESSED
+            changes.append(Change(child, State.AWAITING_PARENTS, new))
     dialect.count_down(connection, jobs, "pending_parents", counts)
     called = names(connection, {parent for parent, _ in never.values()})
-    changes = [
+    return [
         Change(
             child,
             State.AWAITING_PARENTS,
@@ -131,8 +152,7 @@ def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
         )
         for child, (parent, kind) in never.items()
         if child in waiting
-    ]
-    return changes + free_to_go(connection, [child for _, child in counts])
+    ] + changes
 
 
 def never_reason(parent: int, name: str, kind: Kind, state: State) -> str:
@@ -169,6 +189,18 @@ _PREPARING = sa.select(apps.c.name).where(
 NEEDS_PREPARATION = sa.or_(
     jobs.c.input_files != "", jobs.c.stage_in_url != "", jobs.c.application.in_(_PREPARING)
 )
+
+
+def _waiting(connection: Connection, ids: list[int]) -> dict[int, tuple[int, bool]]:
+    """Return how many parents each waiting job of *ids* waits for, and whether it is READY then.
+
+    Locks them.
+    """
+    statement = sa.select(jobs.c.id, jobs.c.pending_parents, NEEDS_PREPARATION).where(
+        dialect.among(jobs.c.id, ids), jobs.c.state == State.AWAITING_PARENTS
+    )
+    rows = connection.execute(locked(statement))
+    return {job: (pending, bool(prepare)) for job, pending, prepare in rows}
 
 
 def free_to_go(connection: Connection, ids: list[int]) -> list[Change]:
