@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "1.0.0.dev0"
 
+TYPE_CHECKING = False  # as type checkers take it, without importing typing
 if TYPE_CHECKING:
     from balsam.functions.app import app as app
     from balsam.functions.attaching import attach as attach
@@ -26,7 +25,7 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module 'balsam' has no attribute {name!r}")
     from importlib import import_module
