@@ -99,8 +99,8 @@ def _files(task: Task, sizes: dict[str, int]) -> list[str]:
 def commands(workflow: Workflow, name: str, scale: Scale, directory: Path) -> Campaign:
     """Return a campaign of the commands that the file has, all run in *directory*.
 
-    As in WfCommons' own translations, arguments are parts of a shell's command line: one may
-    hold an option and its value. No shell runs it, so that nothing in it is expanded.
+    As in WfCommons' own translations, program and arguments are parts of a shell's command line:
+    one may hold an option and its value. No shell runs it, so that nothing in it is expanded.
 
     Raises
     ------
@@ -110,11 +110,12 @@ def commands(workflow: Workflow, name: str, scale: Scale, directory: Path) -> Ca
     name = _workflow_name(workflow, name)
     for task in workflow.tasks:
         _check_program(task)
-    apps = _app_names(name, [task.program for task in workflow.tasks])
+    programs = [split_words(task.program)[0] for task in workflow.tasks]
+    apps = _app_names(name, programs)
     shell_words: list[str] = []
 
     def fill(task: Task, job: Job) -> None:
-        words: list[str] = []
+        words = split_words(task.program)[1:]
         for n, argument in enumerate(task.arguments):
             try:
                 words += split_words(argument)
@@ -125,7 +126,7 @@ def commands(workflow: Workflow, name: str, scale: Scale, directory: Path) -> Ca
         job.user_workdir = str(directory)
         job.args = shlex.join(_literal(words, job))
 
-    jobs = _jobs(workflow, name, scale, [apps[task.program] for task in workflow.tasks], fill)
+    jobs = _jobs(workflow, name, scale, [apps[program] for program in programs], fill)
     notes = list(workflow.notes)
     missing = [file for file in workflow.given_files if not (directory / file).exists()]
     if missing:
@@ -147,14 +148,20 @@ def commands(workflow: Workflow, name: str, scale: Scale, directory: Path) -> Ca
 
 
 def _check_program(task: Task) -> None:
+    place = f"{task.run_place}.command"
     if not task.program:
+        raise InvalidInput(f"{place}: task {task.id!r} has no program; --synthetic needs none")
+    if len(task.program.splitlines()) > 1:
         raise InvalidInput(
-            f"{task.run_place}.command: task {task.id!r} has no program; --synthetic needs none"
+            f"{place}: task {task.id!r} has a script of several lines and no program;"
+            " --synthetic does without"
         )
-    if "{{" in task.program or "\0" in task.program:
-        raise InvalidInput(
-            f"{task.run_place}.command.program: {task.program!r} cannot be an app's command"
-        )
+    try:
+        words = split_words(task.program)
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error}") from error
+    if not words or not words[0] or "{{" in words[0] or "\0" in task.program:
+        raise InvalidInput(f"{place}: {task.program!r} cannot be an app's command")
 
 
 def _literal(words: list[str], job: Job) -> list[str]:

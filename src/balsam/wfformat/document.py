@@ -25,7 +25,7 @@ class Header(Struct, rename="camel"):
 
 
 class Command(Struct):
-    program: Word = ""
+    program: Word = ""  #: in what WfCommons has of Nextflow, a whole script
     arguments: list[str] = []
 
 
@@ -88,7 +88,8 @@ class OldTask(Struct, rename="camel"):
     name: Word
     id: str = ""
     category: str = ""
-    command: Command = msgspec.field(default_factory=Command)
+    #: Text, against the schema, in what WfCommons has of Nextflow.
+    command: Command | str = msgspec.field(default_factory=Command)
     parents: list[Word] = []
     children: list[Word] = []
     files: list[OldFile] = []

@@ -146,6 +146,9 @@ def _from_old(found: document.OldDocument) -> Workflow:
     sizes: dict[str, int] = {}
     tasks = []
     for n, (task_id, old) in enumerate(zip(positions, olds, strict=True)):
+        command = old.command
+        if isinstance(command, str):
+            command = document.Command(program=command)
         files = [(file.link, f"{file.path}{file.name}", file.size_in_bytes) for file in old.files]
         for _, name, size in files:
             sizes.setdefault(name, size)
@@ -154,15 +157,15 @@ def _from_old(found: document.OldDocument) -> Workflow:
                 id=task_id,
                 place=f"{path}[{n}]",
                 run_place=f"{path}[{n}]",
-                kind=_kind(old.category, old.command.program, old.name),
+                kind=_kind(old.category, command.program, old.name),
                 inputs=_once(name for link, name, _ in files if link == "input"),
                 outputs=_once(name for link, name, _ in files if link == "output"),
                 seconds=old.runtime_in_seconds,
                 cores=old.cores,
                 memory_bytes=old.memory_in_bytes,
                 priority=old.priority,
-                program=old.command.program,
-                arguments=old.command.arguments,
+                program=command.program,
+                arguments=command.arguments,
             )
         )
     _link(tasks, [(old.parents, old.children) for old in olds], _old_references(olds))
@@ -235,7 +238,11 @@ def _old_id(old: document.OldTask) -> str:
 
 
 def _old_references(olds: list[document.OldTask]) -> dict[str, list[int]]:
-    """Return whom a word may mean: until 1.4, tasks are referred to by name or by id."""
+    """Return whom a word means: until 1.4, tasks are referred to by id, or by name.
+
+    A name that several tasks have means them all: in what WfCommons has of Nextflow, processes
+    of which each has many tasks wait for each other.
+    """
     meant: dict[str, list[int]] = {}
     for n, old in enumerate(olds):
         for word in {old.name, old.id, _old_id(old)} - {""}:
@@ -251,26 +258,21 @@ def _link(
     for n, (parents, children) in enumerate(ends):
         for what, references in (("parents", parents), ("children", children)):
             for k, reference in enumerate(references):
-                other = _resolved(reference, meant, f"{tasks[n].place}.{what}[{k}]")
-                if other == n:
-                    raise CyclicDependency(
-                        f"{tasks[n].place}.{what}[{k}]: task {reference!r} waits for itself"
-                    )
-                parent, child = (other, n) if what == "parents" else (n, other)
-                edges[child].add(parent)
+                path = f"{tasks[n].place}.{what}[{k}]"
+                for other in _others(n, reference, meant, path):
+                    parent, child = (other, n) if what == "parents" else (n, other)
+                    edges[child].add(parent)
     for task, found in zip(tasks, edges, strict=True):
         task.parents = sorted(found)
 
 
-def _resolved(reference: str, meant: dict[str, list[int]], path: str) -> int:
+def _others(task: int, reference: str, meant: dict[str, list[int]], path: str) -> list[int]:
     found = meant.get(reference, [])
-    if len(found) == 1:
-        return found[0]
     if not found:
         raise InvalidInput(f"{path}: there is no task {reference!r}.{nearest(reference, [*meant])}")
-    raise InvalidInput(
-        f"{path}: {len(found)} tasks are named {reference!r}; refer to one by its id"
-    )
+    if found == [task]:
+        raise CyclicDependency(f"{path}: task {reference!r} waits for itself")
+    return [other for other in found if other != task]
 
 
 def _link_by_files(tasks: list[Task]) -> None:
@@ -356,7 +358,11 @@ def _is_before(tasks: list[Task], levels: list[int], first: int, last: int) -> b
 
 def _kind(category: str, program: str, name: str) -> str:
     """Return what tasks of one program share: its name, or the task's without its number."""
-    return category or program.rsplit("/", 1)[-1] or _NUMBER_AT_END.sub("", name) or name
+    if category:
+        return category
+    if re.search(r"\w", program) and len(program.split()) == 1:
+        return program.rsplit("/", 1)[-1] or program
+    return _NUMBER_AT_END.sub("", name) or name
 
 
 def _once(names: Iterable[str]) -> list[str]:

@@ -95,6 +95,18 @@ def test_a_task_without_command_is_told(tmp_path: Path) -> None:
         commands(read(encoded(diamond())), "", Scale(), tmp_path)
 
 
+def test_a_program_may_come_with_arguments_but_not_be_a_script(tmp_path: Path) -> None:
+    (tmp_path / "in").touch()
+    workflow = read(with_commands(left=["-v"]))
+    workflow.tasks[1].program = "/bin/left --fast 'a b'"
+    found = commands(workflow, "", Scale(), tmp_path)
+    words = command_line(found.apps[1], found.jobs[1].args, {})
+    assert words == ["/bin/left", "--fast", "a b", "-v"]
+    workflow.tasks[1].program = "cat a \\\n  b > c\nrm a"
+    with pytest.raises(InvalidInput, match=r"tasks\[1\].command: .* a script of several lines"):
+        commands(workflow, "", Scale(), tmp_path)
+
+
 def test_an_argument_that_cannot_be_split_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"tasks\[2\].command.arguments\[1\]: cannot split"):
         commands(read(with_commands(right=["a", "it's"])), "", Scale(), tmp_path)

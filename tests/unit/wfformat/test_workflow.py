@@ -78,6 +78,8 @@ def test_what_wfcommons_makes_is_read() -> None:
         ("", "/opt/bin/mProject", "t", "mProject"),
         ("", "", "mProject_ID0000012", "mProject"),
         ("", "", "12", "12"),
+        ("", "cat a \\\n b > c", "PROCESS.CAT_12", "PROCESS.CAT"),
+        ("", "-", "PROCESS.NONE_1", "PROCESS.NONE"),
     ],
 )
 def test_tasks_of_a_kind_are_known_by_category_program_or_name(
@@ -194,12 +196,17 @@ def test_what_is_wrong_is_told_with_its_path(spoil: Spoil, told: str) -> None:
     assert str(raised.value).startswith(told)
 
 
-def test_a_name_that_two_old_tasks_have_refers_to_none() -> None:
+def test_a_name_that_several_old_tasks_have_means_all() -> None:
     document = old_diamond()
-    document["workflow"]["tasks"][2]["name"] = "left"
-    document["workflow"]["tasks"][3]["parents"] = ["left"]
-    with pytest.raises(InvalidInput, match=r"tasks\[3\].parents\[0\]: 2 tasks are named 'left'"):
-        read(encoded(document))
+    split, left, right, join = document["workflow"]["tasks"]
+    left["name"] = right["name"] = "side"
+    left["command"] = right["command"] = "cat s > a\\nrm s"
+    split["children"] = ["side"]
+    left["parents"] = right["parents"] = []
+    join["parents"] = ["side"]
+    workflow = read(encoded(document))
+    assert [task.parents for task in workflow.tasks] == [[], [0], [0], [1, 2]]
+    assert workflow.tasks[1].kind == "side"
 
 
 @pytest.mark.parametrize(
