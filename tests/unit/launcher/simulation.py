@@ -57,6 +57,7 @@ class Worker:
         self.queues: dict[int, deque[Task]] = {}
         self.idle: dict[int, list[Place]] = {}
         self.running: dict[int, tuple[Task, Place, float]] = {}
+        self.resuming: dict[int, deque[tuple[Task, float, int]]] = {}  #: waited for others
         self.ends: dict[int, int] = {}  #: exit code that a task will have been ended with
         self.pid = count(1000)
 
@@ -85,6 +86,13 @@ class Worker:
 
     def use(self, place: Place, news: Done) -> None:
         """Start the next task of the place's class on it, or give the place back."""
+        resuming = self.resuming.get(place.lane)
+        while resuming:
+            task, seconds, code = resuming.popleft()
+            if task.id in self.running:
+                self.running[task.id] = task, place, self.running[task.id][2]
+                self.world.after(seconds, lambda t=task, c=code: self.end(t, c))
+                return
         queue = self.queues.get(place.lane)
         while queue:
             task = queue.popleft()
@@ -101,8 +109,27 @@ class Worker:
         ended = Ended(task.id, 1, self.world.now, exit_code, 1.0, 0.1, 0, "")
         news = Done([], [ended], [], [])
         self.world.ended(task)
+        if place is not None:
+            self.use(place, news)
+        self.say(news)
+
+    def wait(self, task: Task, seconds: float, rest: float, code: int) -> None:
+        """A call waits for another job, for so long, then runs for the *rest*."""
+        if not self.alive or task.id not in self.running:
+            return
+        _, place, started = self.running[task.id]
+        assert place is not None
+        self.running[task.id] = task, None, started
+        news = Done([], [], [], [], blocked=[task.id])
         self.use(place, news)
         self.say(news)
+        self.world.after(seconds, lambda: self.want_place(task, rest, code))
+
+    def want_place(self, task: Task, rest: float, code: int) -> None:
+        if not self.alive or task.id not in self.running:
+            return
+        self.resuming.setdefault(task.lane, deque()).append((task, rest, code))
+        self.say(Done([], [], [], [], unblocked=[task.id]))
 
     def kill(self, tasks: list[int], grace: float) -> None:
         for number in tasks:
@@ -127,7 +154,7 @@ class Worker:
         self.say(news)
 
     def say(self, news: Done) -> None:
-        if news.started or news.ended or news.freed or news.returned:
+        if news != Done([], [], [], []):
             self.world.deliver(self, news)
 
     def granted(self) -> Iterator[Place]:
@@ -211,6 +238,8 @@ class World:
         self.behaviour: Callable[[Job, int], tuple[float, int] | None] = lambda job, n: (1.0, 0)
         #: The same, where it depends on the node.
         self.on_node: Callable[[str, Job], tuple[float, int] | None] = lambda name, job: None
+        #: Seconds for which a job waits for another in the middle of its run; 0: it does not.
+        self.waits: Callable[[Job], float] = lambda job: 0.0
         #: What a hook does: seconds, exit code, and where it moves the job itself.
         self.hook: Callable[[Job], tuple[float, int, State | None]] = lambda job: (0.1, 0, None)
         self.staging_error: Callable[[Job], str] = lambda job: ""
@@ -337,7 +366,7 @@ class World:
         self.after(1.0, lambda: self.join(worker.node))
         for other in self.workers.values():  # a parallel job may notice that a part is gone
             for task, place, _ in list(other.running.values()):
-                hosts = other.elsewhere.get(place.lane, ())
+                hosts = other.elsewhere.get(task.lane, ()) if place else ()
                 if worker.node.host in hosts and self.random.random() < 0.5:
                     self.after(0.1, lambda o=other, t=task: o.end(t, 255))
 
@@ -393,7 +422,11 @@ class World:
             self.started_at.append((self.now, id_))
         worker.running[task.id] = task, place, self.now
         news.started.append(Started(task.id, 1, self.now, f"{SITE}/data/x.out", 0, place.id))
-        self.after(seconds, lambda: worker.end(task, code))
+        waits = self.waits(job) if task.lane != HOOKS and task.lane > 0 else 0.0
+        if waits:
+            self.after(seconds / 2, lambda: worker.wait(task, waits, seconds / 2, code))
+        else:
+            self.after(seconds, lambda: worker.end(task, code))
         return True
 
     def _repair(self, worker: Worker, task: Task, state: State) -> None:

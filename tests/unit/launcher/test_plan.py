@@ -298,6 +298,21 @@ def test_a_persistent_launcher_waits_for_ever() -> None:
     assert world.now - began >= 7200.0
 
 
+# calls that wait for others ---------------------------------------------------------------
+
+
+def test_calls_that_wait_leave_their_places_and_get_others() -> None:
+    """More wait at a time than there are cores: each for one that can only run meanwhile."""
+    world = World(1, NODE, jobs(100), APPS)
+    world.behaviour = lambda job, attempt: (1.0, 0)
+    world.waits = lambda job: 1000.0 if (job.id or 0) <= 50 else 0.0
+    world.run(hours=1)
+    world.check()
+    assert {one.state for one in world.database.jobs.values()} == {S.JOB_FINISHED}
+    ends = {job: a.ended_at or 0.0 for (job, *_), a in world.database.attempts.items()}
+    assert max(ends[n] for n in range(51, 101)) < min(ends[n] for n in range(1, 51))
+
+
 # many nodes ---------------------------------------------------------------------------------
 
 

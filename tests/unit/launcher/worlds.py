@@ -117,6 +117,13 @@ def random_world(seed: int, count: int = 1, **options: float) -> World:
         return chance.uniform(0.01, 1.0), int(chance.random() < 0.05), repaired
 
     world.behaviour, world.hook = behaviour, hook
+    others = Random(seed + 3)
+
+    def waits(job: Job) -> float:
+        holds = job.memory_mib or job.gpus_per_rank
+        return 0.0 if holds or others.random() < 0.7 else others.expovariate(1 / pace)
+
+    world.waits = waits
     world.staging_error = lambda job: "no such file" if chance.random() < 0.2 else ""
     if random.random() < 0.3:  # a database that is slow, and at times away
         world.database_seconds = lambda: chance.choice((0.01, 0.01, 0.5, 20.0))
