@@ -308,6 +308,14 @@ def release(folder: Path) -> None:
 LINK_OPTIONS = ("--output", "stream", "--idle-seconds", "0.3")
 
 
+def functions(folder: Path) -> None:
+    """Calls of a Python function a second, through `Executor.map` and a real launcher."""
+    import functions as measured
+
+    site = Site(folder)
+    measured.measure(site.path, site.environ, tell)
+
+
 @contextmanager
 def postgres_servers() -> Iterator[list[Site]]:
     """Stop the servers of the sites that are put into the list."""
@@ -328,6 +336,7 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "bulk": bulk,
     "launchers": launchers,
     "nodes": nodes,
+    "functions": functions,
     "graph": graph,
     "release": release,
 }

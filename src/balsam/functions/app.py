@@ -45,8 +45,6 @@ class FunctionApp:
     def __init__(self, function: Callable[..., Any], given: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, function)
         self.__wrapped__ = function
-        known = (*OWN_OPTIONS, *options.APP_FIELDS, *options.JOB_FIELDS)
-        options.check_names(given, known, "@balsam.app")
         self._given = dict(given)
         #: What its apps are called; further versions are ``name@version``.
         self.name: str = given.get("name") or function_name(function)
@@ -375,6 +373,8 @@ def app(function: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     UnknownField
         There is no such option.
     """
+    known = (*OWN_OPTIONS, *options.APP_FIELDS, *options.JOB_FIELDS)
+    options.check_names(given, known, "@balsam.app")
     if function is None:
         return lambda function: app_with(function, given)
     return app_with(function, given)

@@ -18,6 +18,7 @@ from balsam.functions import options, pilots
 from balsam.functions.app import WORKFLOW, FunctionApp
 from balsam.functions.attaching import attach, site_of
 from balsam.functions.futures import Future
+from balsam.functions.submission import submitter_of
 from balsam.functions.waiting import wait as wait_for
 from balsam.functions.watcher import watcher_of
 from balsam.model.query import Filter, Query
@@ -185,6 +186,7 @@ class Executor(futures.Executor):
 
     def jobs(self) -> QuerySet[Job]:
         """Return the jobs of this executor, and of what they submitted."""
+        submitter_of(self.site).flush()
         return self.site.jobs.filter(**{f"tags__{TAG}": self.token})
 
     def __repr__(self) -> str:
@@ -218,7 +220,8 @@ class Executor(futures.Executor):
             future.add_done_callback(self._pending.discard)
 
     def _cancel(self) -> None:
-        pending = {future.id: future for future in list(self._pending)}
+        submitter_of(self.site).flush()
+        pending = {future.number: future for future in list(self._pending)}
         conditions = (
             Filter("id", (), "in", list(pending)),
             Filter("state", (), "ne", str(State.RUNNING)),

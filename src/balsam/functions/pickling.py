@@ -90,7 +90,8 @@ def dump_call(
         return dumps(call)
     except Exception as error:
         words, keywords = call
-        given = {names(position): value for position, value in enumerate(words)} | dict(keywords)
+        given = {names(position): value for position, value in enumerate(words)}
+        given |= {repr(key): value for key, value in keywords.items()}
         for argument, value in given.items():
             if why := _why_not(value):
                 raise InvalidInput(

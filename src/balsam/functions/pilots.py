@@ -13,8 +13,6 @@ from pathlib import Path
 from balsam import config
 from balsam.client.interface import Client
 from balsam.errors import BalsamError
-from balsam.schedulers.command import Command
-from balsam.schedulers.find import find
 
 log = logging.getLogger("balsam")
 #: Seconds that are waited for a launcher before the user is told that there is none.
@@ -36,6 +34,9 @@ def is_any_alive(client: Client) -> bool:
 
 def is_this_machine(client: Client) -> bool:
     """Tell whether the batch system is this machine itself."""
+    from balsam.schedulers.command import Command  # few programs get here
+    from balsam.schedulers.find import find
+
     settings = config.load(client.path).scheduler
     try:
         return find(settings.name, Command(settings.timeout_seconds)).name == "local"

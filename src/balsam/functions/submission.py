@@ -29,7 +29,7 @@ BATCH, BATCH_BYTES = 5000, 64 << 20
 #: Calls that wait to be stored; who submits more waits.
 MOST_WAITING = 50_000
 #: Ids are reserved so many at a time, when many jobs are submitted.
-MOST_RESERVED = 1000
+MOST_RESERVED = 10_000
 
 _submitters: dict[Path, Submitter] = {}
 _making = threading.Lock()
@@ -73,7 +73,7 @@ class Submitter:
         self._change = threading.Condition()
         self._ids: deque[int] = deque()
         self._reserved = 0
-        self._is_busy = False
+        self._is_storing = False
         self._is_ending = False
         self._thread: threading.Thread | None = None
         self._taking = threading.Lock()
@@ -83,10 +83,10 @@ class Submitter:
         with self._taking:
             missing = count - len(self._ids)
             if missing > 0:
-                # A single job takes one id; whoever submits more and more takes more at a time.
-                block = min(MOST_RESERVED, self._reserved)
-                self._ids.extend(self.site.client.reserve_jobs(max(missing, block)))
-                self._reserved = min(MOST_RESERVED, 2 * self._reserved + 1)
+                # The first job takes one id; whoever submits more and more takes more at a time.
+                block = max(missing, self._reserved)
+                self._ids.extend(self.site.client.reserve_jobs(block))
+                self._reserved = min(MOST_RESERVED, 2 * block)
             return [self._ids.popleft() for _ in range(count)]
 
     def submit(self, records: list[Job], *, name: str) -> list[Future]:
@@ -109,6 +109,11 @@ class Submitter:
         if "BALSAM_JOB_ID" in os.environ:
             _ = [future.id for future in futures]  # the process may end with the call
         return futures
+
+    def flush(self) -> None:
+        """Wait until all that was submitted is stored, or refused."""
+        with self._change:
+            self._change.wait_for(lambda: not self._waiting and not self._is_storing)
 
     def end(self) -> None:
         """Wait until all is stored, and end the thread."""
@@ -135,8 +140,11 @@ class Submitter:
     def _next(self) -> list[_New]:
         """Return what is to be stored next; [] at the end."""
         with self._change:
+            self._is_storing = False
+            self._change.notify_all()
             while not self._waiting and not self._is_ending:
                 self._change.wait()
+            self._is_storing = True
             batch: list[_New] = []
             size = 0
             while self._waiting and len(batch) < BATCH and size < BATCH_BYTES:

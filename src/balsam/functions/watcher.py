@@ -29,6 +29,8 @@ LOOK_SHARE = 0.1
 SLICE = 5000
 #: Seconds before a database that did not answer is asked again.
 PAUSE = 2.0
+#: Seconds without anything to follow after which connections are given back.
+IDLE_SECONDS = 5.0
 _ENDED = [str(state) for state in END_STATES]
 
 _watchers: dict[Path, Watcher] = {}
@@ -111,6 +113,7 @@ class Watcher:
 
     def stop(self) -> None:
         """End the thread; futures that are not done stay so."""
+        _watchers.pop(self.site.path, None)
         self._is_stopping = True
         self._ring()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -140,19 +143,15 @@ class Watcher:
     # the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        watch: Watch | None = None
         try:
             while not self._is_stopping:
                 try:
-                    client = self.site.client
-                    if watch is None:
-                        watch = client.watch(Topic.ENDS)
-                    self._follow(client, watch)
+                    self._follow_while_there_is_any()
+                    self._rest(None)
                 except BalsamError as error:
                     if not error.retryable:
                         raise
                     log.warning("results are waited for, but %s", error)
-                    watch = None
                     self._sleep(PAUSE)
         except BaseException as error:  # nobody may wait for ever for a thread that is dead
             problem = error if isinstance(error, BalsamError) else JobFailed(f"{error!r}")
@@ -163,35 +162,36 @@ class Watcher:
                 future.end(problem)
             if not isinstance(error, BalsamError):
                 raise
+
+    def _follow_while_there_is_any(self) -> None:
+        """Follow jobs until there has been none for a while."""
+        client = self.site.client
+        watch = client.watch(Topic.ENDS)
+        try:
+            last: int | None = None
+            next_look = 0.0
+            while not self._is_stopping:
+                if self._rest(IDLE_SECONDS):
+                    if not self._pending:
+                        return
+                    last = None
+                if last is None:
+                    last, next_look = _newest_event(client), 0.0
+                elif self._wait(watch, next_look - time.monotonic()):
+                    last = self._read_events(client, last)
+                if self._has_strangers or time.monotonic() >= next_look:
+                    self._has_strangers = False
+                    next_look = self._look(client)
         finally:
-            if watch is not None:
-                watch.close()
+            watch.close()
 
-    def _follow(self, client: Client, watch: Watch) -> None:
-        last: int | None = None
-        next_look = 0.0
-        while not self._is_stopping:
-            if self._rest():
-                last = None
-                continue
-            if last is None:
-                last, next_look = _newest_event(client), 0.0
-            elif self._wait(watch, next_look - time.monotonic()):
-                last = self._read_events(client, last)
-            if self._has_strangers or time.monotonic() >= next_look:
-                self._has_strangers = False
-                before = time.monotonic()
-                self._look(client)
-                took = time.monotonic() - before
-                next_look = time.monotonic() + max(LOOK_SECONDS, took / LOOK_SHARE)
-
-    def _rest(self) -> bool:
-        """Wait while there is nothing to follow; tell whether that was so."""
+    def _rest(self, seconds: float | None) -> bool:
+        """Wait while there is nothing to follow, for *seconds*; tell whether that was so."""
         with self._lock:
-            self._is_resting = not self._pending
+            self._is_resting = not self._pending and not self._is_stopping
         if not self._is_resting:
             return False
-        self._sleep(None)
+        self._sleep(seconds)
         return True
 
     def _sleep(self, seconds: float | None) -> None:
@@ -240,8 +240,9 @@ class Watcher:
             if len(events) < SLICE:
                 return last
 
-    def _look(self, client: Client) -> None:
-        """Look at every job that is waited for."""
+    def _look(self, client: Client) -> float:
+        """Look at every job that is waited for; return when to look again."""
+        began = time.monotonic()
         with self._lock:
             pending = dict(self._pending)
         # Only of those that were stored before the look, absence means that they were removed.
@@ -256,6 +257,8 @@ class Watcher:
                 self.forget(pending[number])
                 pending[number].end(JobFailed(f"job {number} was removed from the database"))
         self.pilots.look(client, pending)
+        ended = time.monotonic()
+        return ended + max(LOOK_SECONDS, (ended - began) / LOOK_SHARE)
 
     def _end(self, client: Client, ended: dict[int, State]) -> None:
         with self._lock:
