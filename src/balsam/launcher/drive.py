@@ -26,6 +26,7 @@ from balsam.launcher.log import Log
 from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
 from balsam.launcher.plan import Planner
 from balsam.launcher.team import Team
+from balsam.launcher.unsent import Unsent
 from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, NotStarted, Workers
 from balsam.lifecycle.journal import Journal
 from balsam.lifecycle.recover import (
@@ -35,8 +36,7 @@ from balsam.lifecycle.recover import (
     launcher_marks,
 )
 from balsam.lifecycle.stager import PROGRESS_SECONDS, Stager
-from balsam.model.transfer import Transfer
-from balsam.model.wire import Attempt, Lease, Refusal, Renewal, Report, Topic
+from balsam.model.wire import Lease, Refusal, Renewal, Report, Topic
 
 #: The database hears news when they are this old, or this many.
 FLUSH_SECONDS, FLUSH_MOVES = 0.25, 2500
@@ -89,10 +89,7 @@ class Driver:
         self._recovery = Recovery(client, self._id, planner.options.crash_limit, self.note)
         self._stager = stager
         self._watch = client.watch(Topic.WORK)
-        self._pending = Report(moves=[], attempts=[], released=[])
-        self._pending_attempts: dict[tuple[int, int], Attempt] = {}
-        self._pending_transfers: dict[tuple[int, str, int], Transfer] = {}
-        self._pending_since: float | None = None
+        self._unsent = Unsent()
         self._reporting = False
         self._renewing = False
         self._renew_at = self._look_at = 0.0
@@ -182,7 +179,7 @@ class Driver:
         """End what runs, at once, and tell of it: that is refused, and recorded as such."""
         self._take(self._workers.end(), self._client.now())
         self._gather(self._client.now())
-        self._client.report(self._id, self._take_pending())
+        self._client.report(self._id, self._unsent.take())
 
     def _turn(self, poller: zmq.Poller) -> None:
         now = self._client.now()
@@ -200,8 +197,8 @@ class Driver:
             wake = min(wake, now + PROGRESS_SECONDS)
         if not self._renewing:
             wake = min(wake, self._renew_at)
-        if self._pending_since is not None and not self._reporting:
-            wake = min(wake, self._pending_since + FLUSH_SECONDS)
+        if self._unsent.since is not None and not self._reporting:
+            wake = min(wake, self._unsent.since + FLUSH_SECONDS)
         timeout = max(0, int((wake - self._client.now()) * 1000) + 1)
         ready = {source for source, _ in poller.poll(timeout)}
         now = self._client.now()
@@ -290,36 +287,29 @@ class Driver:
     # the database ---------------------------------------------------------------------
     def _gather(self, now: float) -> None:
         """Journal what happened, and keep it until the database is told."""
-        for transfer in self._stager.news(now):
-            self._pending_transfers[transfer.job, transfer.direction, transfer.number] = transfer
-        if self._pending_transfers and self._pending_since is None:
-            self._pending_since = now
+        self._unsent.add_transfers(self._stager.news(now), now)
         if self._planner.ledger.is_empty:
             return
         news = self._planner.ledger.take()
         self._journal.done(news)
         self._log.moves(news, self._planner.labels)
-        self._pending.moves += news.moves
-        self._pending.released += news.released
-        self._pending_attempts.update(((a.job, a.number), a) for a in news.attempts)
-        if self._pending_since is None:
-            self._pending_since = now
+        self._unsent.add(news, now)
 
     def _flush(self, now: float) -> None:
         """Journal what happened at once; tell the database in batches."""
         self._gather(now)
-        self._planner.unconfirmed = self._pending_since is not None or self._reporting
+        self._planner.unconfirmed = self._unsent.since is not None or self._reporting
         self._planner.awaits_nodes = self._workers.are_starting
-        if self._pending_since is None or self._reporting:
+        if self._unsent.since is None or self._reporting:
             return
         due = (
-            now - self._pending_since >= FLUSH_SECONDS
-            or len(self._pending.moves) >= FLUSH_MOVES
+            now - self._unsent.since >= FLUSH_SECONDS
+            or len(self._unsent.report.moves) >= FLUSH_MOVES
             or self._planner.is_short_of_work
         )
         if due:
-            report = self._take_pending()
-            self._pending_since, self._reporting = None, True
+            report = self._unsent.take()
+            self._reporting = True
             self._clerk.ask(
                 lambda: self._send_report(report),
                 lambda refusals: self._reported(report, refusals),
@@ -331,22 +321,15 @@ class Driver:
         finally:
             report.again = True  # should the answer be lost, and the clerk send it again
 
-    def _take_pending(self) -> Report:
-        report, self._pending = self._pending, Report(moves=[], attempts=[], released=[])
-        report.attempts = list(self._pending_attempts.values())  # of each the newest word
-        report.transfers = list(self._pending_transfers.values())
-        self._pending_attempts, self._pending_transfers = {}, {}
-        return report
-
     def _reported(self, report: Report, refusals: list[Refusal]) -> None:
         self._reporting = False
-        self._planner.unconfirmed = self._pending_since is not None
+        self._planner.unconfirmed = self._unsent.since is not None
         self._stager.stop(refusal.job for refusal in refusals)
         for refusal in refusals:  # a handler that moved its job itself is one, too
             self._log.line(f"job {refusal.job}: {refusal.reason}")
         self._planner.confirmed(report, refusals, self._client.now())
         if self._journal.is_long:
-            self._journal.shorten(self._pending, list(self._pending_attempts.values()))
+            self._journal.shorten(self._unsent.report, self._unsent.attempts)
 
     def _keep_alive(self, now: float) -> None:
         if now >= self._status_at:
