@@ -31,18 +31,16 @@ def used(site: Path, client: LocalClient, clock: Clock) -> Iterator[Site]:
 def future(name: str, fail: Any = None, *args: Any, **keywords: Any) -> FutureTask:
     job = BalsamJob(name=name, workflow="w", application="echo")
     job.save()
-    return FutureTask(
-        job, lambda job, *a, **k: (job.name, job.state, a, k), fail, *args, **keywords
-    )
+    return FutureTask(job, told, fail, *args, **keywords)
+
+
+def told(job: BalsamJob, *args: Any, **keywords: Any) -> tuple[Any, ...]:
+    return job.name, job.state, args, keywords
 
 
 def test_results(used: Site, client: LocalClient, clock: Clock) -> None:
-    good, bad, dead, open_ = (
-        future("good", None, 1, key=2),
-        future("bad"),
-        future("dead"),
-        future("open"),
-    )
+    good = future("good", None, 1, key=2)
+    bad, dead, open_ = (future(name) for name in ("bad", "dead", "open"))
     assert good.active
     pilot = Pilot(client, clock)
     leased = {job.name: job for job in pilot.lease()}

@@ -57,7 +57,7 @@ print(balsam.__version__, started, sorted(heavy & {name.partition(".")[0] for na
 
 
 def test_importing_asks_nobody_and_needs_no_site(tmp_path: Path) -> None:
-    """Faults B1, B4; BALSAM_SPHINX_DOC_BUILD_ONLY changes nothing, as there is nothing to change."""
+    """Faults B1, B4; with BALSAM_SPHINX_DOC_BUILD_ONLY there is nothing more to leave out."""
     from balsam import __version__
 
     inside = {"SLURM_JOB_ID": "7", "BALSAM_JOB_ID": "x", "BALSAM_SPHINX_DOC_BUILD_ONLY": "TRUE"}
@@ -128,7 +128,7 @@ def start_waiting(site: Path, number: int) -> subprocess.Popen[str]:
 MANY = """\
 import os, sys
 from balsam.launcher import dag
-ids = {dag.BalsamJob(name=f"{sys.argv[1]}-{i}", workflow="w", application="echo").pk for i in range(9)}
+ids = {dag.BalsamJob(name="unsaved").pk for i in range(9)}
 pid = os.fork()
 for i in range(30):
     job = dag.BalsamJob(name=f"{os.getpid()}-{i}", workflow="w", application="echo")
@@ -151,7 +151,8 @@ DJANGO = {
     "__init__.py": "",
     "core/__init__.py": "",
     "core/exceptions.py": (
-        "class ObjectDoesNotExist(Exception): pass\nclass MultipleObjectsReturned(Exception): pass\n"
+        "class ObjectDoesNotExist(Exception): pass\n"
+        "class MultipleObjectsReturned(Exception): pass\n"
     ),
 }
 CATCHES = """\
@@ -177,7 +178,7 @@ def test_what_does_not_exist_does_not_exist_for_django_either(used: Site, tmp_pa
 
 
 REAL_DJANGO = """\
-import balsam
+import balsam, os
 balsam.setup(); balsam.setup()
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
@@ -187,10 +188,10 @@ with transaction.atomic():
 try:
     dag.BalsamJob.objects.get(name="b")
 except ObjectDoesNotExist:
-    print(dag.BalsamJob.objects.count())
+    print(dag.BalsamJob.objects.count(), os.environ.get("TZ"))
 """
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("django"), reason="Django is not installed")
 def test_transactions_of_the_real_django_do_no_harm(used: Site) -> None:
-    assert output(start(REAL_DJANGO, used.path)) == "1\n"
+    assert output(start(REAL_DJANGO, used.path)) == "1 None\n"

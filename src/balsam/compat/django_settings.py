@@ -19,11 +19,13 @@ def settle_django(*, at_once: bool = False) -> None:
         return
     if os.environ.get("DJANGO_SETTINGS_MODULE"):
         return
+    import django
     from django.conf import settings
 
     if not settings.configured:
         memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-        settings.configure(DATABASES={"default": memory})
+        settings.configure(DATABASES={"default": memory}, LOGGING_CONFIG=None)
+        django.setup(set_prefix=False)
 
 
 def setup() -> None:
