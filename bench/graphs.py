@@ -43,12 +43,12 @@ def fan_in(edges: int) -> Parents:
 
 
 def layered(edges: int) -> Parents:
-    """Ten layers of jobs, each with five random parents of the layer before."""
+    """Ten layers of jobs, each with five random parents among the twenty above it."""
     chosen, width = random.Random(6), edges // 50
     parents: Parents = [[] for _ in range(width)]
-    for layer in range(10):
-        above = range(layer * width, (layer + 1) * width)
-        parents += [chosen.sample(above, 5) for _ in range(width)]
+    for job in range(width, 11 * width):
+        above = (job - width) // 20 * 20
+        parents.append(chosen.sample(range(above, above + 20), 5))
     return parents
 
 

@@ -131,7 +131,10 @@ class Picture(NamedTuple):
 
 def picture(graph: JobGraph, level: Level) -> Picture:
     """Return *graph* with the jobs that *level* takes for alike as one node."""
-    groups = _groups(graph, level)
+    return _picture(graph, level, _groups(graph, level))
+
+
+def _picture(graph: JobGraph, level: Level, groups: Sequence[int]) -> Picture:
     first: dict[int, int] = {}
     states: list[Counter[State]] = []
     for position, group in enumerate(groups):
@@ -151,13 +154,14 @@ def picture(graph: JobGraph, level: Level) -> Picture:
 
 def fitting_picture(graph: JobGraph) -> Picture:
     """Return the picture with the most nodes that fits, or that of the apps."""
-    for level in Level:
-        if level is Level.JOBS and len(graph) > MOST_NODES:
+    for level in (Level.JOBS, Level.EQUAL, Level.LAYERS):
+        groups = _groups(graph, level)
+        if max(groups, default=0) >= MOST_NODES:
             continue
-        drawn = picture(graph, level)
+        drawn = _picture(graph, level, groups)
         if drawn.fits():
-            break
-    return drawn
+            return drawn
+    return picture(graph, Level.APPS)
 
 
 def _groups(graph: JobGraph, level: Level) -> Sequence[int]:
