@@ -15,6 +15,8 @@ and ``with Site(path) as site: site.jobs…`` works on several.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from balsam.client.apps import App
 from balsam.client.history import BatchJob, Event
 from balsam.client.jobs import Job
@@ -31,6 +33,9 @@ from balsam.model.states import (
 )
 from balsam.model.wire import Attempt
 
+if TYPE_CHECKING:
+    from balsam.applications import ApplicationDefinition as ApplicationDefinition
+
 __all__ = [
     "ACTIVE_STATES",
     "END_STATES",
@@ -38,6 +43,7 @@ __all__ = [
     "RUNNABLE_STATES",
     "STATES",
     "App",
+    "ApplicationDefinition",
     "Attempt",
     "BatchJob",
     "Event",
@@ -50,3 +56,11 @@ __all__ = [
 ]
 
 use = Site.use
+
+
+def __getattr__(name: str) -> object:
+    if name != "ApplicationDefinition":  # which few programs need
+        raise AttributeError(f"module 'balsam.api' has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module("balsam.applications").ApplicationDefinition

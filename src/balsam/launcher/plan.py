@@ -274,7 +274,7 @@ class Planner:
                 del self.held[job]
             case _ if self.stopping or held.step is Step.GIVE_BACK:
                 self._release(job)
-            case Step.READY:
+            case Step.READY if not held.confirming:
                 self._board.add(held)
             case Step.PREPROCESS | Step.POSTPROCESS if not held.confirming:
                 self._board.add_hook(held)
@@ -344,6 +344,7 @@ class Planner:
                 held.step = Step.GIVE_BACK  # in the second case another launcher runs it again
             else:
                 self._tell(held, careers.hook_ended(held, ended, now))
+                held.confirming = True  # it may have moved the job itself, or changed it
         elif ended.pid == 0:
             if held.killed:
                 held.step = Step.GIVE_BACK

@@ -176,7 +176,7 @@ class TaskBuilder:
         """Return the command of the process that calls the job's function, and the call."""
         function = app.function
         argv = runner_words(function.python or sys.executable, function.path, _cloudpickle())
-        keywords = json.dumps([[], {**defaults_of(app), **job.parameters}])
+        keywords = json.dumps([[], job.parameters])  # Python has the defaults
         call = Call(
             function=self._functions.file(function.code),
             payload=job.payload or f"J{keywords}",
