@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import concurrent.futures
+import io
 import json
 import os
 import pickle
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -383,8 +385,6 @@ def test_a_future_among_the_arguments_is_a_parent(
         def persistent_load(self, pid: Any) -> Any:
             return f"result of {pid}"
 
-    import io
-
     arguments = Loader(io.BytesIO(base64.b64decode(job.payload[1:]))).load()
     told = f"result of {one.id}"
     assert arguments == (([{"a": told}, told],), {})
@@ -540,8 +540,6 @@ def test_what_a_job_submits_is_of_its_kind_and_goes_first(
 def test_a_call_that_waits_gives_its_place_away(
     used: Site, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import types
-
     said: list[str] = []
     runner = types.ModuleType("__balsam_runner__")
     runner.__dict__["blocked"] = lambda: said.append("blocked")
@@ -551,9 +549,11 @@ def test_a_call_that_waits_gives_its_place_away(
     with pytest.raises(TimeoutError):
         future.result(0.01)
     assert said == ["blocked", "unblocked"]
+    assert balsam.wait([future], 0.01).not_done == {future}
+    assert said == ["blocked", "unblocked"] * 2
     assert future.id
     answer(pilot, "J2")
-    assert balsam.wait([future], PATIENCE).done == {future}
-    assert said == ["blocked", "unblocked"] * 2
+    assert concurrent.futures.wait([future], PATIENCE).done == {future}
+    assert balsam.wait([future]).done == {future}
     assert future.result() == 2
     assert said == ["blocked", "unblocked"] * 2, "what is there is not waited for"

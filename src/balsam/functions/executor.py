@@ -158,24 +158,25 @@ class Executor(futures.Executor):
         cancel_futures
             Kill those that do not run yet.
         """
+        self._close(wait=wait, cancel=cancel_futures, at_once=False)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        # Ctrl-C means at once: jobs go back, and are run when somebody asks for them again.
+        at_once = kind is not None and not issubclass(kind, Exception)
+        self._close(wait=not at_once, cancel=False, at_once=at_once)
+
+    def _close(self, *, wait: bool, cancel: bool, at_once: bool) -> None:
         self._is_shut = True
-        if cancel_futures:
+        if cancel:
             self._cancel()
         if wait:
             wait_for(list(self._pending))
         if self._pilot is not None:
             watcher_of(self.site).pilots.starters.discard(self._pilot.ensure)
-            if self._pending:
+            if self._pending and not at_once:
                 self._pilot.leave()
             else:
                 self._pilot.stop()
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        # Ctrl-C means at once: jobs go back, and are run when somebody asks for them again.
-        is_interrupted = kind is not None and not issubclass(kind, Exception)
-        self.shutdown(wait=not is_interrupted)
-        if is_interrupted and self._pilot is not None:
-            self._pilot.stop()
 
     # more ---------------------------------------------------------------------------------
 

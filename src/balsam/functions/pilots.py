@@ -20,7 +20,7 @@ TELL_SECONDS = 10.0
 #: A launcher of ours ends after so many seconds without work; when there is some, it is started
 #: again.
 IDLE_SECONDS = 20.0
-#: Seconds that our launcher may take to end.
+#: Seconds that our launcher may take to end, beside what it gives its jobs.
 PATIENCE = 15.0
 #: Starts in a row that may fail.
 MOST_FAILURES = 3
@@ -137,7 +137,7 @@ class OwnPilot:
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(PATIENCE)
+                process.wait(PATIENCE + config.load(self._site).launcher.grace_seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

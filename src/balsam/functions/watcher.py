@@ -13,7 +13,7 @@ from pathlib import Path
 from balsam.client.interface import Client, Watch
 from balsam.client.site import Site
 from balsam.errors import BalsamError, JobFailed
-from balsam.functions.endings import endings
+from balsam.functions.endings import Ending, endings
 from balsam.functions.futures import Future
 from balsam.functions.pilots import PilotCheck
 from balsam.model.query import Filter, Query
@@ -75,7 +75,8 @@ class Watcher:
         self.pilots = PilotCheck()
         self.stored = threading.Condition()  #: notified when jobs were stored, or were not
         self._lock = threading.Lock()
-        self._pending: dict[int, Future] = {}
+        #: By job: there are several futures of one that is attached to while it is waited for.
+        self._pending: dict[int, tuple[Future, ...]] = {}
         self._thread: threading.Thread | None = None
         self._is_resting = False
         self._is_stopping = False
@@ -89,7 +90,8 @@ class Watcher:
     def follow(self, futures: list[Future]) -> None:
         """Tell *futures* when their jobs end."""
         with self._lock:
-            self._pending.update((future.number, future) for future in futures)
+            for future in futures:
+                self._pending[future.number] = (*self._pending.get(future.number, ()), future)
             self._has_strangers |= any(future.is_stored for future in futures)
             rings = self._is_resting or self._has_strangers
         self.wake()
@@ -99,7 +101,9 @@ class Watcher:
     def forget(self, future: Future) -> None:
         """Follow *future* no more."""
         with self._lock:
-            self._pending.pop(future.number, None)
+            others = tuple(f for f in self._pending.pop(future.number, ()) if f is not future)
+            if others:
+                self._pending[future.number] = others
 
     def wake(self) -> None:
         """See to it that there is a thread: after a fork there is none."""
@@ -131,8 +135,9 @@ class Watcher:
         self._bell, self._ringer = os.pipe()
         for end in (self._bell, self._ringer):
             os.set_blocking(end, False)
-        for future in self._pending.values():
-            future.renew_lock()
+        for futures in self._pending.values():
+            for future in futures:
+                future.renew_lock()
 
     def _ring(self) -> None:
         try:
@@ -158,8 +163,9 @@ class Watcher:
             with self._lock:
                 self._thread = None
                 left, self._pending = self._pending, {}
-            for future in left.values():
-                future.end(problem)
+            for futures in left.values():
+                for future in futures:
+                    future.end(problem)
             if not isinstance(error, BalsamError):
                 raise
 
@@ -246,7 +252,7 @@ class Watcher:
         with self._lock:
             pending = dict(self._pending)
         # Only of those that were stored before the look, absence means that they were removed.
-        stored = {number for number, future in pending.items() if future.is_stored}
+        stored = {n for n, futures in pending.items() if any(f.is_stored for f in futures)}
         numbers = sorted(pending)
         for start in range(0, len(numbers), SLICE):
             part = numbers[start : start + SLICE]
@@ -254,21 +260,24 @@ class Watcher:
             states = {job.id or 0: job.state for job in client.jobs(query, ["state"])}
             self._end(client, {n: s for n, s in states.items() if s in END_STATES})
             for number in stored.intersection(part).difference(states):
-                self.forget(pending[number])
-                pending[number].end(JobFailed(f"job {number} was removed from the database"))
+                self._tell(number, JobFailed(f"job {number} was removed from the database"))
         self.pilots.look(client, pending)
         ended = time.monotonic()
         return ended + max(LOOK_SECONDS, (ended - began) / LOOK_SHARE)
 
     def _end(self, client: Client, ended: dict[int, State]) -> None:
         with self._lock:
-            waited_for = {n: self._pending[n] for n in ended if n in self._pending}
-        found = endings(client, {number: ended[number] for number in waited_for})
+            waited_for = {
+                number: state for number, state in ended.items() if number in self._pending
+            }
+        for number, ending in endings(client, waited_for).items():
+            self._tell(number, ending)
+
+    def _tell(self, number: int, ending: Ending | BalsamError) -> None:
         with self._lock:
-            for number in waited_for:
-                self._pending.pop(number, None)
-        for number, future in waited_for.items():
-            future.end(found[number])
+            futures = self._pending.pop(number, ())
+        for future in futures:
+            future.end(ending)
 
 
 def _newest_event(client: Client) -> int:
