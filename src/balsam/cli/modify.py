@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from balsam.cli.app import located, one_app
+from balsam.cli.app import app_value, one_app
 from balsam.cli.context import open_site
 from balsam.cli.dep import label
 from balsam.cli.output import text
@@ -22,7 +22,6 @@ from balsam.model.states import STATES, State
 
 MESSAGE = "User mutated state from command line"
 TYPES = {"jobs": "jobs", "job": "jobs", "apps": "apps", "app": "apps"}
-_COMMANDS = ("executable", "preprocess", "postprocess")
 
 EXAMPLES = """\
 VALUE is read as the field's type: numbers; true or false; JSON for data, tags, parameters and
@@ -35,6 +34,7 @@ examples:
   balsam modify --wf scan --state FAILED wall_time_minutes 90
   balsam modify sim executable "/soft/sim --fast" --type apps
   balsam modify sim retry "exit=137: memory*2; timeout: time*1.5, max=4" --type apps
+  balsam modify sim container sim.sif --type apps
 """
 
 
@@ -133,11 +133,10 @@ def _modify_app(
     if len(names) != 1:
         raise InvalidInput("give the name or id of one app: balsam modify NAME ATTR VALUE")
     app = one_app(client, names[0])
-    new: Any = located(value, attribute) if attribute in _COMMANDS else value
-    if attribute == "retry":
-        new = field_value(attribute, value)
+    new = app_value(app, attribute, value)
     check_app(msgspec.structs.replace(app, **{attribute: new}))
-    client.update_apps(Query(filters=parse({"id": app.id}, "apps")), {attribute: new})
-    print(f"{app.name} {attribute}: {text(attribute, new)}".rstrip())
+    plain = new if attribute == "retry" else msgspec.to_builtins(new)
+    client.update_apps(Query(filters=parse({"id": app.id}, "apps")), {attribute: plain})
+    print(f"{app.name} {attribute}: {text(attribute, msgspec.to_builtins(new))}".rstrip())
     print("Changed 1 app.")
     return 0

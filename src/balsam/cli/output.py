@@ -128,6 +128,8 @@ def text(field: str, value: Any) -> str:
         return "; ".join(map(str, msgspec.convert(value, list[Placement])))
     if is_time(field):
         return timestamp(value) or ""
+    if field == "function" and value.get("code"):
+        value = {**value, "code": f"({len(value['code'])} characters)"}
     if isinstance(value, dict | list):
         return msgspec.json.encode(value).decode() if value else ""
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

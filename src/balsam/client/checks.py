@@ -10,7 +10,7 @@ import msgspec
 
 from balsam.errors import CyclicDependency, InvalidInput, NotFound, UnknownField, nearest
 from balsam.model import records
-from balsam.model.app import HOOKS, App, split_words
+from balsam.model.app import HOOKS, App, Container, split_words
 from balsam.model.graph import Kind, find_cycle, spelled_cycle
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
 from balsam.model.query import JSON_FIELDS
@@ -38,6 +38,9 @@ _SHARED = attrgetter(*_RESOURCES)
 _QUOTES = frozenset("'\"\\")
 #: Fields that are split into words when the job runs.
 _WORDS = ("args", "mpi_flags", "input_files", "stage_out_files")
+#: What runs containers, in the order in which it is looked for, and whose GPUs these can have.
+CONTAINER_RUNTIMES = ("apptainer", "singularity", "podman", "docker")
+CONTAINER_GPUS = ("nvidia", "amd")
 #: Texts that command lines, paths and databases take as they are.
 _TEXTS = tuple(name for name in EDITABLE if FIELDS[name].type is str)
 
@@ -185,6 +188,40 @@ def check_app(app: App) -> None:
         split_words(command)
     app.retry = rules_of(app.retry)
     parse_warning(app.signal)
+    _check_container(app)
+    for name, value in app.environ.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise InvalidInput(f"environ of app {app.name!r}: {name!r} is no name of a variable")
+    for name in app.parameters:
+        if not name.isidentifier():
+            raise InvalidInput(f"app {app.name!r}: parameter {name!r} is no name; use letters")
+
+
+def _check_container(app: App) -> None:
+    container = app.container
+    if not container.image:
+        if container != Container():
+            raise InvalidInput(f"the container of app {app.name!r} has no image; give one")
+        return
+    if "run" in app.function.hooks:
+        raise InvalidInput(
+            f"app {app.name!r} is a Python function, which runs in the interpreter that it names,"
+            " not in a container; make it a command that the image has"
+        )
+    for what, value, known in (
+        ("runtime", container.runtime, CONTAINER_RUNTIMES),
+        ("gpus", container.gpus, CONTAINER_GPUS),
+    ):
+        if value and value not in known:
+            raise InvalidInput(
+                f"{what} of the container of app {app.name!r} is {value!r}; it can be"
+                f" {', '.join(known)}.{nearest(value, list(known))}"
+            )
+    for bind in container.binds:
+        if not bind or bind.count(":") > 2 or "," in bind:
+            raise InvalidInput(
+                f"bind {bind!r} of app {app.name!r} is not SOURCE[:TARGET[:OPTIONS]]"
+            )
 
 
 def check_changes(record: type[msgspec.Struct], changes: dict[str, Any]) -> dict[str, Any]:
