@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 from tests.acceptance.conftest import Balsam, Result
@@ -90,6 +91,28 @@ def test_a_bad_file_leaves_nothing(balsam: Balsam, tmp_path: Path) -> None:
     assert [app["name"] for app in json.loads(ok(balsam("ls", "apps", "--json")))] == [
         "diamond.join"
     ]
+
+
+def test_what_finds_no_space_leaves_nothing(
+    balsam: Balsam, site: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    tasks = [{"name": f"t{n}", "id": f"t{n}", "parents": [], "children": []} for n in range(12000)]
+    document = {
+        "name": "w",
+        "schemaVersion": "1.6",
+        "workflow": {"specification": {"tasks": tasks}},
+    }
+    file = tmp_path / "many.json"
+    file.write_text(json.dumps(document))
+    # Room for the app, and not for the jobs.
+    script = 'ulimit -f 1000 && exec balsam import "$0" --site "$1"'
+    done = subprocess.run(
+        ["bash", "-c", script, file, site], env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    assert "full" in done.stderr
+    assert json.loads(ok(balsam("ls", "jobs", "--json"))) == []
+    assert json.loads(ok(balsam("ls", "apps", "--json"))) == []
 
 
 def test_wrong_uses_are_told(balsam: Balsam, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Its files lie in one directory of the workflow, and are not linked from parents to children by
 `input_files`: that looks for each file of a job in the directories of all its parents, 42,000
 times for one job of a Montage of 1,000 tasks, and does not find what was written two steps
-before. What WfCommons makes of such files for other systems shares one directory, too.
+before. See docs/decisions/0014.
 """
 
 from __future__ import annotations
