@@ -172,8 +172,8 @@ class Executor(RemoteExecutor):
         live = Query(filters=mine.filters, excludes=(parse({"state__in": list(END_STATES)}),))
         left, lost = {}, []
         for job in self._client.jobs(live, fields=["tags", "parameters"]):
-            if os.path.exists(job.parameters["script"]):
-                left[job.tags["target"]] = job.id or 0
+            if os.path.exists(job.parameters.get("script", "")):
+                left[job.tags.get("target", "")] = job.id or 0
             else:
                 lost.append(job.id or 0)
         for some in _parts(lost):
