@@ -16,6 +16,7 @@ set -e
 PS1=
 mkdir work && cd work
 yes | balsam init ../db
+balsam init ../older --db-type sqlite3
 source balsamactivate db
 test "$BALSAM_DB_PATH" = "$(cd ../db && pwd)"
 test -f "$BALSAM_DB_PATH/balsam.toml"
@@ -63,7 +64,7 @@ balsam rm jobs --name two --force
 balsam rm apps --name say2 --force
 yes | balsam rm jobs --all
 balsam rm apps --all --force
-balsam ls; balsam which; balsam which --list
+balsam ls; balsam ls queues; balsam which; balsam which --list
 source balsamdeactivate
 test -z "$BALSAM_DB_PATH"
 echo end of the session

@@ -40,6 +40,8 @@ def add_commands(subparsers: Any) -> None:
         default="",
         help="have the site's own server listen for other hosts, at all addresses or at HOST",
     )
+    # Scripts for Balsam before 0.3 have it; which database there was to be it did not change.
+    init.add_argument("--db-type", metavar="TYPE", help=argparse.SUPPRESS)
     init.set_defaults(run=run_init)
 
     which = subparsers.add_parser(
