@@ -66,7 +66,7 @@ def release(path: Path, database: str, tell: Tell) -> None:
     for shape, make in SHAPES.items():
         small: list[float] = []
         large: list[float] = []
-        for turn in range(3):
+        for turn in range(2):
             for number in range(1 if shape in ("chain", "layered") else 8):
                 small += _costs(client, launcher, f"{shape}{turn}.{number}.", make(SMALL))
             large += _costs(client, launcher, f"{shape}{turn}.large.", make(LARGE))
