@@ -32,6 +32,7 @@ from balsam.errors import (
     UntrustedResult,
 )
 from balsam.functions.endings import RemoteTraceback
+from balsam.functions.submission import submitter_of
 from balsam.functions.watcher import watcher_of
 from balsam.model.job import Job
 from balsam.model.query import ALL
@@ -65,7 +66,8 @@ def used(client: LocalClient, site: Path) -> Iterator[Site]:
     """The site of `client`, in use."""
     used = Site.use(site)
     yield used
-    watcher_of(used).stop()
+    submitter_of(used).flush()
+    watcher_of(used).stop(PATIENCE)
     used.close()
 
 

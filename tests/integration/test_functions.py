@@ -17,6 +17,7 @@ import pytest
 import balsam
 from balsam.client.site import Site
 from balsam.errors import JobFailed
+from balsam.functions.submission import submitter_of
 from balsam.functions.watcher import watcher_of
 from balsam.model.query import ALL
 from balsam.model.states import State
@@ -31,7 +32,8 @@ def site(campaign: Campaign) -> Iterator[Site]:
     """The site of `campaign`, in use."""
     site = Site.use(campaign.site)
     yield site
-    watcher_of(site).stop()
+    submitter_of(site).flush()
+    watcher_of(site).stop(PATIENCE)
     site.close()
 
 

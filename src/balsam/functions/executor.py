@@ -6,12 +6,15 @@ import atexit
 import os
 import secrets
 import threading
+import time
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import TYPE_CHECKING, Any, Literal
 
+from balsam import config
+from balsam.client.interface import Client
 from balsam.client.site import Site
 from balsam.errors import InvalidInput
 from balsam.functions import options, pilots
@@ -86,6 +89,10 @@ class Executor(futures.Executor):
         self._is_shut = False
         self._pilot: pilots.OwnPilot | None = None
         self._launcher = launcher
+        self._next_look = 0.0
+        self._is_here: bool | None = None
+        if launcher:
+            watcher_of(self.site).pilots.starters.add(self._see_to_launcher)
         if not _executors:
             atexit.register(_leave_all)
         _executors.add(self)
@@ -166,13 +173,13 @@ class Executor(futures.Executor):
         self._close(wait=not at_once, cancel=False, at_once=at_once)
 
     def _close(self, *, wait: bool, cancel: bool, at_once: bool) -> None:
-        self._is_shut = True
+        self._is_shut = True  # while it waits, its launcher is still seen to
         if cancel:
             self._cancel()
         if wait:
             wait_for(list(self._pending))
+        watcher_of(self.site).pilots.starters.discard(self._see_to_launcher)
         if self._pilot is not None:
-            watcher_of(self.site).pilots.starters.discard(self._pilot.ensure)
             if self._pending and not at_once:
                 self._pilot.leave()
             else:
@@ -198,22 +205,35 @@ class Executor(futures.Executor):
     def _open(self) -> None:
         if self._is_shut:
             raise RuntimeError("cannot submit to an executor that was shut down")
-        with self._lock:
-            if self._pilot is None and self._wants_launcher():
-                self._pilot = pilots.OwnPilot(self.site.path, f"{TAG}={self.token}")
-                watcher_of(self.site).pilots.starters.add(self._pilot.ensure)
-        if self._pilot is not None:
-            self._pilot.ensure()
+        self._see_to_launcher()
 
-    def _wants_launcher(self) -> bool:
-        if self._launcher != "auto":
-            return bool(self._launcher)
-        self._launcher = (
-            "BALSAM_JOB_ID" not in os.environ
-            and not pilots.is_any_alive(self.site.client)
-            and pilots.is_this_machine(self.site.client)
-        )
-        return self._launcher
+    def _see_to_launcher(self) -> None:
+        """Start a launcher when one is wanted, and there is none."""
+        if self._launcher is False or (self._pilot is not None and self._pilot.is_running()):
+            return
+        with self._lock:
+            if time.monotonic() < self._next_look:
+                return
+            self._next_look = time.monotonic() + pilots.LOOK_SECONDS
+            if self._launcher == "auto" and self._finds_one():
+                return
+            if self._pilot is None:
+                self._pilot = pilots.OwnPilot(self.site.path, TAG, self.token)
+            self._pilot.start()
+
+    def _finds_one(self) -> bool:
+        """Tell whether there is a launcher, or ought to be none here."""
+        client = self.site.client
+        if "BALSAM_JOB_ID" in os.environ or not self._is_local(client):
+            self._launcher = False
+            return True
+        workflow = self._fields.get("workflow", WORKFLOW)
+        return pilots.is_one_for(client, workflow, self._fields["tags"], config.user_name())
+
+    def _is_local(self, client: Client) -> bool:
+        if self._is_here is None:
+            self._is_here = pilots.is_this_machine(client)
+        return self._is_here
 
     def _note(self, made: list[Future]) -> None:
         self._pending.update(made)

@@ -52,6 +52,7 @@ class Future(futures.Future[Any]):
         self._name = name
         self._is_stored = stored
         self._process = os.getpid()
+        self._ended_as = ""
         self._decoded: tuple[Any, BaseException | None] | None = None
 
     # the job ------------------------------------------------------------------------------
@@ -65,8 +66,10 @@ class Future(futures.Future[Any]):
         stored = self._watcher.stored
         with stored:
             stored.wait_for(lambda: self._is_stored or self.done() or self._process != os.getpid())
-        if not self._is_stored and isinstance(self._result, BalsamError):
-            raise self._result
+        if not self._is_stored and self.done() and not self.cancelled():
+            error = self.exception()
+            if isinstance(error, BalsamError):
+                raise error
         return self.number
 
     @property
@@ -154,6 +157,7 @@ class Future(futures.Future[Any]):
         with self._condition:
             if self._decoded is None:
                 self._decoded = self._decode(ended)
+                self._result = None  # what was written is of no more use
             return self._decoded
 
     def _decode(self, ended: Ending | BalsamError) -> tuple[Any, BaseException | None]:
@@ -184,6 +188,7 @@ class Future(futures.Future[Any]):
         if isinstance(ending, Ending) and ending.state is State.USER_KILLED:
             self.end_as_killed()
             return
+        self._ended_as = str(ending.state if isinstance(ending, Ending) else "not known")
         try:
             self.set_result(ending)
         except futures.InvalidStateError:
@@ -211,7 +216,7 @@ class Future(futures.Future[Any]):
         elif self.cancelled():
             told = "killed"
         else:
-            told = str(getattr(self._result, "state", "not stored"))
+            told = self._ended_as
         return f"<Future of job {self.number} {self._name!r}: {told}>"
 
     def __reduce__(self) -> Any:

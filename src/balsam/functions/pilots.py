@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from balsam import config
 from balsam.client.interface import Client
 from balsam.errors import BalsamError
+from balsam.model.query import Query
+from balsam.model.states import State
 
 log = logging.getLogger("balsam")
 #: Seconds that are waited for a launcher before the user is told that there is none.
@@ -24,12 +26,20 @@ IDLE_SECONDS = 20.0
 PATIENCE = 15.0
 #: Starts in a row that may fail.
 MOST_FAILURES = 3
+#: Seconds between two looks at which launchers live.
+LOOK_SECONDS = 3.0
 
 
-def is_any_alive(client: Client) -> bool:
-    """Tell whether a launcher of the site lives."""
+def is_one_for(client: Client, workflow: str, tags: Mapping[str, str], owner: str) -> bool:
+    """Tell whether a launcher lives that takes jobs of *owner* with *workflow* and *tags*."""
     now = client.now()
-    return any(info.expires_at > now for info in client.launchers())
+    return any(
+        info.expires_at > now
+        and info.workflow_filter in workflow
+        and info.tags.items() <= tags.items()
+        and info.jobs_of in ("", owner)
+        for info in client.launchers()
+    )
 
 
 def is_this_machine(client: Client) -> bool:
@@ -54,16 +64,22 @@ class PilotCheck:
         self._none_since: float | None = None
         self._has_told = False
 
-    def look(self, client: Client, pending: Mapping[int, object]) -> None:
-        """Start what is to be started; say once why nothing happens."""
+    def look(self, client: Client, pending: Collection[int]) -> None:
+        """Start what is to be started; say once why nothing happens.
+
+        Looks at the first of the *pending* jobs: it is the one that should run by now.
+        """
         if not pending:
             self._none_since = None
             return
         for start in list(self.starters):
             start()
-        if self._has_told:
+        fields = "state", "workflow", "tags", "owner"
+        jobs = client.jobs(Query().where(id=min(pending)), fields) if not self._has_told else []
+        if not jobs:
             return
-        if is_any_alive(client):
+        job = jobs[0]
+        if job.state is State.RUNNING or is_one_for(client, job.workflow, job.tags, job.owner):
             self._none_since = None
             return
         now = time.monotonic()
@@ -72,48 +88,39 @@ class PilotCheck:
         elif now - self._none_since >= TELL_SECONDS:
             self._has_told = True
             log.warning(
-                "%d jobs are waited for, and no launcher of %s lives: start one with `balsam"
-                " launcher --consume-all`, or submit one with `balsam submit-launch`",
-                len(pending),
-                client.path,
+                "%d jobs are waited for, and no launcher of %s takes job %s: start one with"
+                " `balsam launcher --consume-all`, or submit one with `balsam submit-launch`;"
+                " `balsam why %s` tells more",
+                *(len(pending), client.path, job.id, job.id),
             )
 
 
 class OwnPilot:
-    """A launcher on this machine, for the jobs with *tag*.
+    """A launcher on this machine, for the jobs with the tag *key* of this *value*."""
 
-    Parameters
-    ----------
-    tag
-        ``KEY=VALUE``.
-    """
-
-    def __init__(self, site: Path, tag: str) -> None:
+    def __init__(self, site: Path, key: str, value: str) -> None:
         self._site = site
-        self._tag = tag
+        self._tag = f"{key}={value}"
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._failures = 0
-        self.log_file = site / "log" / f"executor-{tag.partition('=')[2]}.txt"
+        self._has_told = False
+        self.log_file = site / "log" / f"executor-{value}.txt"
 
-    def ensure(self) -> None:
-        """Start the launcher if it does not run; give up when it fails again and again."""
+    def is_running(self) -> bool:
+        """Tell whether it runs, or cannot be seen to from here."""
         if os.getpid() != self._owner or self._failures >= MOST_FAILURES:
-            return
-        if self._process is not None:
-            code = self._process.poll()
-            if code is None:
-                return
-            self._failures = self._failures + 1 if code else 0
-            if self._failures >= MOST_FAILURES:
-                log.warning("the launcher cannot be started; see %s", self.log_file)
-                return
-        is_first = self._process is None
-        self._start()
-        if is_first:
-            log.info("started a launcher on this machine; it writes to %s", self.log_file)
+            return True
+        return self._process is not None and self._process.poll() is None
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the launcher, which does not run; give up when it fails again and again."""
+        if self._process is None:
+            log.info("started a launcher on this machine; it writes to %s", self.log_file)
+        else:
+            self._note_end(self._process.returncode)
+            if self._failures >= MOST_FAILURES:
+                return
         words = [sys.executable, "-P", "-m", "balsam.cli.main", "launcher", "--consume-all"]
         words += ["--tag", self._tag, "--idle-seconds", str(IDLE_SECONDS)]
         with self.log_file.open("ab") as output:
@@ -127,6 +134,14 @@ class OwnPilot:
                 stderr=output,
                 start_new_session=True,
             )
+
+    def _note_end(self, code: int) -> None:
+        self._failures = self._failures + 1 if code else 0
+        if self._failures >= MOST_FAILURES:
+            log.warning("the launcher cannot be started; see %s", self.log_file)
+        elif code == 0 and not self._has_told:
+            self._has_told = True
+            log.info("the launcher ended without work, and is started again: %s", self.log_file)
 
     def stop(self) -> None:
         """End the launcher; what it runs goes back and can be run by others."""

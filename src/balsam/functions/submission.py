@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 from collections import deque
@@ -18,12 +19,14 @@ from balsam.errors import (
     InvalidInput,
     JobFailed,
     NotFound,
+    StoreError,
     StoreUncertain,
 )
 from balsam.functions.futures import Future
 from balsam.functions.watcher import Watcher, watcher_of
 from balsam.model.job import Job
 
+log = logging.getLogger("balsam")
 #: Jobs of one transaction, and bytes of their payloads.
 BATCH, BATCH_BYTES = 5000, 64 << 20
 #: Calls that wait to be stored; who submits more waits.
@@ -33,6 +36,7 @@ MOST_RESERVED = 10_000
 
 _submitters: dict[Path, Submitter] = {}
 _making = threading.Lock()
+_is_forked = False
 
 
 def submitter_of(site: Site) -> Submitter:
@@ -48,8 +52,9 @@ def submitter_of(site: Site) -> Submitter:
 
 
 def _after_fork() -> None:
-    global _making
+    global _making, _is_forked
     _making = threading.Lock()
+    _is_forked = True
     _submitters.clear()  # what waits there is stored by the parent
 
 
@@ -106,8 +111,8 @@ class Submitter:
                 self._thread.start()
                 atexit.register(self.end)
             self._change.notify_all()
-        if "BALSAM_JOB_ID" in os.environ:
-            _ = [future.id for future in futures]  # the process may end with the call
+        if _is_forked or "BALSAM_JOB_ID" in os.environ:
+            self.flush()  # such a process may end without notice
         return futures
 
     def flush(self) -> None:
@@ -185,6 +190,8 @@ class Submitter:
                 pass
 
     def _refuse(self, batch: list[_New], error: BalsamError) -> None:
+        if isinstance(error, StoreError):
+            log.error("%d jobs were not stored: %s", len(batch), error)
         for new in batch:
             self._watcher.forget(new.future)
             new.future.end(error)

@@ -115,13 +115,13 @@ class Watcher:
                     )
                     self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread; futures that are not done stay so."""
+    def stop(self, seconds: float = 2.0) -> None:
+        """End the thread, within *seconds* if it can; futures that are not done stay so."""
         _watchers.pop(self.site.path, None)
         self._is_stopping = True
         self._ring()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(2.0)
+            self._thread.join(seconds)
 
     def after_fork(self) -> None:
         """Go on in a child: with locks, a pipe and a thread of its own."""
