@@ -152,13 +152,25 @@ rule held:
 """
 
 
-def test_an_interrupt_kills_the_jobs(start: Start, work: Path, balsam: Balsam) -> None:
-    (work / "Snakefile").write_text(HELD)
-    process = start("out", "--balsam-launcher")
-    wait_until((work / "started").exists)
+LARGE = """
+rule large:
+    output: "large"
+    threads: 1000
+    shell: "touch {output}"
+"""
+
+
+def test_an_interrupt_kills_what_runs_and_what_waits(
+    start: Start, work: Path, balsam: Balsam
+) -> None:
+    (work / "Snakefile").write_text(HELD + LARGE)
+    process = start("out", "large", "--balsam-launcher")
+    log = work / "snakemake.log"
+    wait_until((work / "started").exists, log.read_text)
+    wait_until(lambda: "asks for 1000 cores" in log.read_text(), log.read_text)
     process.send_signal(signal.SIGINT)
     finish(process, work, code=1)
-    assert states(balsam) == [("held", "USER_KILLED")]
+    assert sorted(states(balsam)) == [("held", "USER_KILLED"), ("large", "USER_KILLED")]
     assert not (work / "out").exists()
 
 

@@ -22,6 +22,7 @@ from balsam.model.job import Job, check_job
 from balsam.model.query import Query, parse
 from balsam.wfformat.names import plain
 
+from .demand import Demand
 from .doorbell import Doorbell
 from .launcher import Launcher
 from .resources import job_fields
@@ -51,7 +52,7 @@ class Executor(RemoteExecutor):
         self._unfinished: dict[int, SubmittedJobInfo] = {}
         self._threads: int | None = None
         self._is_away = False
-        self._told_of_large_jobs = False
+        self._demand = Demand()
         directory = os.path.basename(os.path.abspath(self.workflow.workdir_init))
         self._name = settings.workflow or f"snakemake/{plain(directory)}"
         try:
@@ -113,18 +114,11 @@ class Executor(RemoteExecutor):
         for (job, _), number in zip(new, ids, strict=True):
             self.logger.info(f"Job {job.jobid} is Balsam job {number} (output: {paths[number]}).")
             self._register_submitted(job, number, paths[number])
-        self._warn_of_large_jobs(max(record.threads_per_rank for _, record in new))
+        self._demand.add(record for _, record in new)
 
-    def _warn_of_large_jobs(self, cores: int) -> None:
-        """Tell, once, that jobs wait for a larger node than launchers have."""
-        launchers = self._client.launchers()
-        most = max((launcher.cores for launcher in launchers), default=cores)
-        if most < cores and not self._told_of_large_jobs:
-            self._told_of_large_jobs = True
-            self.logger.warning(
-                f"A job (or group) asks for {cores} cores, and no launcher's node has more than"
-                f" {most}: it waits for one that has. --max-threads {most} limits rules."
-            )
+    def _warn_of_shortage(self) -> None:
+        for shortage in self._demand.shortages(self._client.launchers()):
+            self.logger.warning(shortage)
 
     def _refuse(self, job: JobExecutorInterface, error: BalsamError) -> None:
         self.report_job_error(SubmittedJobInfo(job), msg=f"Balsam does not take it: {error}. ")
@@ -215,6 +209,8 @@ class Executor(RemoteExecutor):
             async with self.status_rate_limiter:
                 states = await asyncio.to_thread(self._states, numbers)
                 reasons = await asyncio.to_thread(self._reasons, _unsuccessful(numbers, states))
+                if self._demand.is_new:
+                    await asyncio.to_thread(self._warn_of_shortage)
         except BalsamError as error:
             if not error.retryable:
                 raise WorkflowError(f"Balsam: {error}") from error
