@@ -18,7 +18,6 @@ NUMBERED = {"A": 13, "B": 4, "C": 8, "L": 9, "S": 10}
 FAULTS = {f"{letter}{n}" for letter, most in NUMBERED.items() for n in range(1, most + 1)}
 LATER = {
     "batch schedulers",
-    "dag/futures aliases",
     "launcher on many nodes",
     "remote transfers",
     "server",
