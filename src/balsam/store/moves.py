@@ -53,8 +53,8 @@ def apply(
         times = _times(connection, [c.job for c in changes], now)
         rows = [(c.new, times[c.job], c.job) for c in changes if not _is_freed(c)]
         dialect.update_rows(connection, jobs, ("state", "updated_at"), rows)
-        rows = [(c.new, times[c.job], 0, c.job) for c in changes if _is_freed(c)]
-        dialect.update_rows(connection, jobs, ("state", "updated_at", "pending_parents"), rows)
+        freed = [(c.new, times[c.job], 0, c.job) for c in changes if _is_freed(c)]
+        dialect.update_rows(connection, jobs, ("state", "updated_at", "pending_parents"), freed)
         lines = [(times[c.job], c.job, c.old, c.new, c.message) for c in changes]
         write_events(connection, lines)
         _hold_back(connection, [c.job for c in changes if c.old in END_STATES])
