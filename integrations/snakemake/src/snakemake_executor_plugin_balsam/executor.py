@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from hashlib import blake2s
 from pathlib import Path
@@ -37,6 +38,8 @@ APP = App(
 TAG = "snakemake"
 #: Ids in one query.
 MANY = 5000
+#: How often it is looked whether jobs were removed.
+SECONDS_BETWEEN_COUNTS = 30
 
 
 class Executor(RemoteExecutor):
@@ -52,6 +55,7 @@ class Executor(RemoteExecutor):
         self._unfinished: dict[int, SubmittedJobInfo] = {}
         self._threads: int | None = None
         self._is_away = False
+        self._count_at = 0.0
         self._demand = Demand()
         directory = os.path.basename(os.path.abspath(self.workflow.workdir_init))
         self._name = settings.workflow or f"snakemake/{plain(directory)}"
@@ -207,8 +211,8 @@ class Executor(RemoteExecutor):
         numbers = [info.aux["id"] for info in active_jobs]
         try:
             async with self.status_rate_limiter:
-                states = await asyncio.to_thread(self._states, numbers)
-                reasons = await asyncio.to_thread(self._reasons, _unsuccessful(numbers, states))
+                ends = await asyncio.to_thread(self._ends, numbers)
+                reasons = await asyncio.to_thread(self._reasons, ends)
                 if self._demand.is_new:
                     await asyncio.to_thread(self._warn_of_shortage)
         except BalsamError as error:
@@ -217,28 +221,42 @@ class Executor(RemoteExecutor):
             if not self._is_away:
                 self.logger.warning(f"Balsam: {error}; asking again")
             self._is_away = True
-            states, reasons = dict.fromkeys(numbers, State.RUNNING), {}
+            ends, reasons = {}, {}
         else:
             self._is_away = False
         for info in active_jobs:
-            if states.get(info.aux["id"]) in END_STATES or info.aux["id"] not in states:
-                self._report(info, states.get(info.aux["id"]), reasons)
+            if info.aux["id"] in ends:
+                self._report(info, ends[info.aux["id"]], reasons)
             else:
                 yield info
         self._check_launcher()
 
-    def _states(self, numbers: list[int]) -> dict[int, State]:
-        return {
-            job.id or 0: job.state
-            for some in _parts(numbers)
-            for job in self._client.jobs(_with(some), fields=["state"])
-        }
+    def _ends(self, numbers: list[int]) -> dict[int, State | None]:
+        """Return the states of the jobs that have ended; None: it was removed from the site.
 
-    def _reasons(self, numbers: list[int]) -> dict[int, str]:
-        """Return what the last event of each job tells."""
+        Only now and then are all asked for, to find those that were removed: a check follows
+        whenever jobs end, and thousands may be waiting.
+        """
+        now = time.monotonic()
+        for_all = now >= self._count_at
+        if for_all:
+            self._count_at = now + SECONDS_BETWEEN_COUNTS
+        found = {}
+        for some in _parts(numbers):
+            chosen = _with(some) if for_all else _with(some).where(state__in=list(END_STATES))
+            for job in self._client.jobs(chosen, fields=["state"]):
+                found[job.id or 0] = job.state
+        ends: dict[int, State | None] = {n: s for n, s in found.items() if s in END_STATES}
+        if for_all:
+            ends.update((number, None) for number in numbers if number not in found)
+        return ends
+
+    def _reasons(self, ends: dict[int, State | None]) -> dict[int, str]:
+        """Return what the last event of each job that did not end well tells."""
+        failed = [number for number, state in ends.items() if state != State.JOB_FINISHED]
         return {
             event.job: event.message.partition("\n")[0].rstrip(".:")
-            for some in _parts(numbers)
+            for some in _parts(failed)
             for event in self._client.events(Query(filters=parse({"job__in": some}, "events")))
             if event.message
         }
@@ -316,11 +334,6 @@ def _target(job: JobExecutorInterface) -> str:
     outputs = sorted(os.path.abspath(str(path)) for path in job.output)
     made = outputs or [os.getcwd(), *sorted(map(repr, job.get_target_spec()))]
     return blake2s("\n".join(made).encode(), digest_size=8).hexdigest()
-
-
-def _unsuccessful(numbers: list[int], states: dict[int, State]) -> list[int]:
-    ended = END_STATES
-    return [n for n in numbers if states.get(n) in ended and states[n] != State.JOB_FINISHED]
 
 
 def _with(numbers: Iterable[int]) -> Query:
