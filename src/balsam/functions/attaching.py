@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from balsam.client.interface import Client
 from balsam.client.job_ids import number_of
 from balsam.client.site import Site, default_site
 from balsam.config import user_name
@@ -44,7 +45,7 @@ def attach(
     site = site_of(site)
     client = site.client
     given = [job_ids] if isinstance(job_ids, int | str | Job) else list(job_ids)
-    numbers = [number_of(client, one.id if isinstance(one, Job) else one) for one in given]
+    numbers = [_number(client, one) for one in given]
     found: dict[int, Job] = {}
     for start in range(0, len(numbers), SLICE):
         query = Query(filters=(Filter("id", (), "in", numbers[start : start + SLICE]),))
@@ -59,6 +60,13 @@ def attach(
         futures[number] = Future(watcher, number, job.name, stored=True, trusted=trusted)
     watcher.follow(list(futures.values()))
     return [futures[number] for number in numbers]
+
+
+def _number(client: Client, one: int | str | Job) -> int:
+    """Return the id of a job that is given as one, as id (also as text) or UUID."""
+    if isinstance(one, str) and one.isdigit() and len(one) < len(str(2**63)):
+        return int(one)
+    return number_of(client, one.id if isinstance(one, Job) else one)
 
 
 def attach_one(site: str, number: int) -> Future:

@@ -114,9 +114,14 @@ def failure_of(client: Client, number: int, ending: Ending, trusted: bool) -> Ba
         error.__cause__ = _failure_of_other(client, root)
         return error
     told = _tail(client.path, ending.attempt)
-    code = ending.attempt.exit_code if ending.attempt else None
-    words = f"job {number} ended as {ending.state}: {reason or f'exit code {code}'}"
+    words = f"job {number} ended as {ending.state}: {reason or _how(ending.attempt)}"
     return JobFailed(f"{words}\n{told}" if told else words)
+
+
+def _how(attempt: Attempt | None) -> str:
+    if attempt is None:
+        return "it did not run"
+    return f"ended by {attempt.signal}" if attempt.signal else f"exit code {attempt.exit_code}"
 
 
 def _raised(number: int, text: str, trusted: bool) -> BaseException:
@@ -128,7 +133,8 @@ def _raised(number: int, text: str, trusted: bool) -> BaseException:
             error = pickle.loads(base64.b64decode(pickled))
         except Exception:  # noqa: BLE001 - whatever its author's code raises: it is told as text
             error = None
-    if not isinstance(error, BaseException):
+    # SystemExit and its like are about that process, and not to end this one.
+    if not isinstance(error, Exception):
         error = RemoteError(f"job {number} raised {kind}: {message}")
     error.__cause__ = RemoteTraceback(traceback)
     return error
