@@ -99,7 +99,7 @@ def test_formats_by_the_name_of_the_file(graphs: Balsam, tmp_path: Path) -> None
 
 
 def test_what_is_left_out_is_told(graphs: Balsam) -> None:
-    assert "1 dependencies on jobs that are not selected" in graphs("graph", "--wf", "v").stderr
+    assert "not drawn: 1 dependency on jobs" in graphs("graph", "--wf", "v").stderr
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         text = _drawn(drawn, kind, client)
     outside = sum(graph.outside.values())
     if outside:
-        context.warn(f"{outside:,} dependencies on jobs that are not selected are left out")
+        what = "1 dependency" if outside == 1 else f"{outside:,} dependencies"
+        context.warn(f"not drawn: {what} on jobs that are not selected")
     if file is None:
         sys.stdout.write(text)
         return 0
