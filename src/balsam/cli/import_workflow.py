@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 def _read(file: str) -> Workflow:
     from balsam.wfformat.workflow import read
 
-    name = "standard input" if file == "-" else file
+    name = _called(file)
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
@@ -115,6 +115,10 @@ def _read(file: str) -> Workflow:
         return read(content)
     except (InvalidInput, CyclicDependency) as error:
         raise type(error)(f"{name}: {error}") from error
+
+
+def _called(file: str) -> str:
+    return "standard input" if file == "-" else file
 
 
 def _campaign(args: argparse.Namespace, workflow: Workflow) -> Campaign:
@@ -133,7 +137,7 @@ def _campaign(args: argparse.Namespace, workflow: Workflow) -> Campaign:
             raise InvalidInput(f"--directory {directory}: there is no such directory")
         return campaign.commands(workflow, args.workflow, scale, directory)
     except InvalidInput as error:
-        error.args = (f"{args.file}: {error}",)
+        error.args = (f"{_called(args.file)}: {error}",)
         raise
 
 
