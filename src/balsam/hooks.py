@@ -7,8 +7,12 @@ registered with. What the method changes in ``self.job`` is stored, its state to
 from __future__ import annotations
 
 import base64
+import os
 import pickle
+import shutil
 import sys
+from collections.abc import Iterable
+from glob import glob
 from typing import Any
 
 import msgspec
@@ -42,6 +46,8 @@ def run_hook(app: App, job: Job, name: str) -> None:
     definition = pickle.loads(base64.b64decode(app.function.code))
     before, state = _fields(job), job.state
     getattr(definition(job), name)()
+    if name == "postprocess" and not job.stage_out_url:
+        _clean_up(definition.cleanup_files)
     after = _fields(job)
     changed = {field for field in EDITABLE if before[field] != after[field]}
     follows = _FOLLOWS.get(name)
@@ -50,6 +56,16 @@ def run_hook(app: App, job: Job, name: str) -> None:
         # when that is not what it is now.
         job.state = follows if follows and changed - _IDLE else state
     job.save(message=f"by {name} of {app.name}")
+
+
+def _clean_up(patterns: Iterable[str]) -> None:
+    """Remove the files of the job's directory that match one of *patterns*."""
+    for pattern in patterns:
+        for path in glob(pattern, recursive=True):
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.remove(path)
 
 
 def _fields(job: Job) -> dict[str, Any]:

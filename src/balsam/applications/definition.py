@@ -35,7 +35,8 @@ class ApplicationDefinition:
     parameters: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: name → ``{"direction": "in" or "out", "local_path": …, "required": bool, …}``
     transfers: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    cleanup_files: ClassVar[Iterable[str]] = ()  #: globs, removed after `postprocess`
+    #: Globs: files to remove after `postprocess`, of jobs whose results are not moved.
+    cleanup_files: ClassVar[Iterable[str]] = ()
     run: ClassVar[Callable[..., Any] | None] = None
 
     def __init__(self, job: Job | None = None) -> None:

@@ -156,9 +156,15 @@ def _arguments(name: str, method: Any) -> dict[str, Parameter]:
             raise InvalidInput(f"{name}.run takes {word}; only arguments with names can be given")
         has_default = word.default is not word.empty
         told = repr(word.default) if has_default else ""
-        note = "" if word.annotation is word.empty else inspect.formatannotation(word.annotation)
+        note = _annotation_text(word.annotation)
         found[word.name] = Parameter(required=not has_default, default=told, help=note)
     return found
+
+
+def _annotation_text(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return ""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _check_slots(definition: type[ApplicationDefinition]) -> None:
