@@ -142,7 +142,7 @@ class Staging:
         return self.job.job_id[:8]
 
     def _insist(
-        self, transfer: Transfer, settings: TransferSettings, move: Callable[..., list[str]]
+        self, transfer: Transfer, settings: TransferSettings, move: Callable[[], list[str]]
     ) -> list[str]:
         """Have *move* move, again with growing pauses when that can help."""
         transfer.started_at, pause = self._now(), settings.back_off_seconds
@@ -151,7 +151,7 @@ class Staging:
                 transfer.attempts += 1
                 transfer.state = TransferState.RUNNING
                 try:
-                    names = move(again=transfer.attempts > 1)
+                    names = move()
                 except TransferError as error:
                     transfer.error = listed([str(error)])
                     if not error.retryable or transfer.attempts >= settings.attempts:

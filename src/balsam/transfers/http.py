@@ -83,7 +83,7 @@ def _download(
         total = _total(answer, offset)
         progress.bytes_done, progress.bytes_total = offset, total
         with new.open("ab" if offset else "wb") as file:
-            for piece in answer.iter_raw(_PIECE):
+            for piece in answer.iter_raw():
                 file.write(piece)
                 progress.moved(len(piece))
     size = new.stat().st_size

@@ -70,7 +70,9 @@ def _copy_all(items: list[Item], directory: Path, mark: str, progress: Progress)
         progress.bytes_total = sum(file.size for file in files)
         for item in items:
             if item.source.is_dir():
-                (directory / item.name).mkdir(parents=True, exist_ok=True)
+                for path, _, _ in os.walk(item.source):
+                    below = directory / item.name / os.path.relpath(path, item.source)
+                    below.mkdir(parents=True, exist_ok=True)
         for file in files:
             _copy(file, directory / file.name, mark, progress)
             progress.files += 1

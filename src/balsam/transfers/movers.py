@@ -25,17 +25,13 @@ class Movers:
         self._settings = settings
         self._environ = environ
 
-    def fetch(
-        self, url: Url, directory: Path, mark: str, progress: Progress, *, again: bool = False
-    ) -> list[str]:
+    def fetch(self, url: Url, directory: Path, mark: str, progress: Progress) -> list[str]:
         """Bring what *url* names into *directory*, which is there; return the names it has there.
 
         Parameters
         ----------
         mark
             Tells files that are not whole yet from others' of the same name.
-        again
-            It is a further try, to go on where the last one ended.
 
         Raises
         ------
@@ -50,7 +46,7 @@ class Movers:
             case "local":
                 return local.fetch(url, directory, mark, progress)
             case "sftp":
-                return sftp.fetch(url, directory, progress, settings, self._environ, again=again)
+                return sftp.fetch(url, directory, progress, settings, self._environ)
             case "rsync":
                 return rsync.fetch(url, directory, progress, settings, self._environ)
             case "s3":
@@ -58,14 +54,12 @@ class Movers:
             case _:
                 return http.fetch(url, directory, progress, seconds)
 
-    def deliver(
-        self, items: list[Item], url: Url, mark: str, progress: Progress, *, again: bool = False
-    ) -> list[str]:
+    def deliver(self, items: list[Item], url: Url, mark: str, progress: Progress) -> list[str]:
         """Bring *items* into the directory that *url* names, made if need be; return their names.
 
         What has such a name there is replaced, by whole files only. Raises as `fetch` does.
         """
-        if not (again and url.scheme == "sftp"):  # which goes on behind what it has sent
+        if url.scheme != "sftp":  # which goes on behind what an earlier try has sent
             progress.begin()
         settings, seconds = self._settings, self._settings.timeout_seconds
         match url.scheme:

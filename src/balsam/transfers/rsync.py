@@ -27,7 +27,9 @@ _OPTIONS = (
 )
 #: Exit codes of lost connections, time-outs, signals and files that vanished meanwhile.
 _PASSING = frozenset((5, 10, 12, 20, 24, 30, 35, 255))
-_FOR_GOOD = re.compile(r"No space left|quota exceeded|not found|@ERROR", re.IGNORECASE)
+_FOR_GOOD = re.compile(
+    r"No space left|quota exceeded|not found|^mkdir: |@ERROR", re.IGNORECASE | re.MULTILINE
+)
 _BYTES = re.compile(r"\s*([\d,.]+)\s+(\d+)%")
 
 

@@ -1,6 +1,6 @@
 """Transfers by the system's sftp: of the far side it needs sshd alone.
 
-One process moves all of a job's files. Into a host each file goes aside and is then renamed (sftp
+One process moves many files. Into a host each file goes aside and is then renamed (sftp
 does that in one step, posix-rename@openssh.com). Format of the commands: sftp(1), OpenSSH 9.2.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from zlib import crc32
 
@@ -17,7 +17,7 @@ from balsam.config import TransferSettings
 from balsam.errors import TransferError
 from balsam.transfers import command, local
 from balsam.transfers.command import Finished
-from balsam.transfers.files import Item, aside_name, failure, files_of
+from balsam.transfers.files import File, Item, aside_name, failure, files_of
 from balsam.transfers.progress import Progress
 from balsam.transfers.urls import Url, one_directory
 
@@ -25,6 +25,8 @@ _PLAIN = re.compile(r"[^\w./+,:=@%~^-]", re.ASCII)
 _OUTSIDE_PATTERN = re.compile(r"[^\w./+,:=@%~^*?\[\]!-]", re.ASCII)
 #: Where a file that comes in is until all are there.
 _BOX = "fetched"
+#: What one process sends at most, about; a larger file has one to itself.
+_MOST_FILES, _MOST_BYTES = 200, 2**30
 
 
 def fetch(
@@ -33,33 +35,31 @@ def fetch(
     progress: Progress,
     settings: TransferSettings,
     environ: Mapping[str, str],
-    *,
-    again: bool,
 ) -> list[str]:
     """Load what *url* names into *directory*; return the names there.
-
-    Parameters
-    ----------
-    again
-        Go on with what the try before has left.
 
     Raises
     ------
     TransferError
         Nothing matches, or it cannot be moved.
     TransferBroken
-        Another try may help; what came is kept.
+        Another try may help. It begins anew: parts that sftp has left can have holes, for it
+        asks for many pieces at a time.
     """
-    source = _escaped(one_directory(url), _OUTSIDE_PATTERN)
+    path = one_directory(url)
+    pattern, literal = _escaped(path, _OUTSIDE_PATTERN), _escaped(path, _PLAIN)
     box = directory / aside_name(_BOX, f"{crc32(os.fsencode(url.text)):08x}")
     try:
-        if not again:
-            shutil.rmtree(box, ignore_errors=True)
-        box.mkdir(exist_ok=True)
+        shutil.rmtree(box, ignore_errors=True)
+        box.mkdir()
     except OSError as error:
         raise failure(error, f"cannot write to {directory}") from error
-    line = f"get {'-a ' if again else ''}-p -R {source} {_escaped(str(box), _PLAIN)}/"
-    _check(_run(url, [line], progress, settings, environ, _deaf), url)
+    for source in dict.fromkeys((pattern, literal)):
+        line = f"get -p -R {source} {_escaped(str(box), _PLAIN)}/"
+        ended = _run(url, [line], progress, settings, environ, _deaf)
+        if not re.search(r'File ".*" not found', ended.said):
+            break
+    _check(ended, url)
     return _unpack(url, box, directory, progress)
 
 
@@ -72,7 +72,7 @@ def _unpack(url: Url, box: Path, directory: Path, progress: Progress) -> list[st
         found = list(files_of(Item(box / name, name) for name in names))
         progress.files, progress.bytes_done = len(found), sum(file.size for file in found)
         for name in names:
-            if (box / name).is_dir():
+            if (box / name).is_dir() and (directory / name).is_dir():
                 here = Url("", "local", str(directory))
                 local.deliver([Item(box / name, name)], here, "sftp", Progress())
             else:
@@ -98,7 +98,7 @@ def deliver(
     TransferError
         The far side does not take them.
     TransferBroken
-        Another try may help; it goes on behind the last file that was whole.
+        Another try may help; with the same *progress* it goes on behind what was whole.
     """
     try:
         files = list(files_of(items))
@@ -110,26 +110,52 @@ def deliver(
     below = {os.path.dirname(file.name) for file in left}
     below |= {item.name for item in items if item.source.is_dir()}
     lines = [f"-mkdir {_escaped(path, _PLAIN)}" for path in _directories(root, below)]
-    for file in left:
-        target = f"{root}/{file.name}"
-        part = f"{os.path.dirname(target)}/{aside_name(os.path.basename(target), mark)}"
-        source, part = _escaped(str(file.source), _PLAIN), _escaped(part, _PLAIN)
-        lines += [f"put -p {source} {part}", f"rename {part} {_escaped(target, _PLAIN)}"]
-    pending = iter(left)
-    renames = 0
+    for batch in _batches(left):
+        for file in batch:
+            target = f"{root}/{file.name}"
+            part = f"{os.path.dirname(target)}/{aside_name(os.path.basename(target), mark)}"
+            source, part = _escaped(str(file.source), _PLAIN), _escaped(part, _PLAIN)
+            lines += [f"put -p {source} {part}", f"rename {part} {_escaped(target, _PLAIN)}"]
+        _send(url, lines, batch, progress, settings, environ)
+        lines = []
+    if lines:
+        _check(_run(url, lines, progress, settings, environ, _deaf), url)
+    return [item.name for item in items]
+
+
+def _batches(files: list[File]) -> Iterator[list[File]]:
+    """Yield the files that one process sends: what is whole when it fails is not sent again."""
+    batch: list[File] = []
+    for file in files:
+        if batch and (len(batch) == _MOST_FILES or sum(f.size for f in batch) > _MOST_BYTES):
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch
+
+
+def _send(
+    url: Url,
+    lines: list[str],
+    batch: list[File],
+    progress: Progress,
+    settings: TransferSettings,
+    environ: Mapping[str, str],
+) -> None:
+    """Have sftp carry out *lines*, which send *batch*."""
+    pending = iter(batch)
+    renamed = False
 
     def hear(line: str) -> None:
         """Count a file when the command after its rename has begun."""
-        nonlocal renames
-        if line.startswith("sftp> ") and renames:
-            renames = 0
+        nonlocal renamed
+        if line.startswith("sftp> ") and renamed:
             progress.files += 1
             progress.bytes_done += next(pending).size
-        renames += line.startswith("sftp> rename ")
+        renamed = line.startswith("sftp> rename ")
 
-    ended = _run(url, [*lines, "pwd"], progress, settings, environ, hear)
-    _check(ended, url)
-    return [item.name for item in items]
+    _check(_run(url, [*lines, "pwd"], progress, settings, environ, hear), url)
 
 
 def _directories(root: str, below: set[str]) -> list[str]:
