@@ -34,6 +34,26 @@ print(json.dumps([submitted - start, ended - submitted, jobs]))
 """
 
 
+FIB = """\
+import json, time
+import balsam
+
+@balsam.app
+def fib(n):
+    if n < 2:
+        return n
+    first, second = fib.submit(n - 1), fib.submit(n - 2)
+    return first.result() + second.result()
+
+start = time.perf_counter()
+with balsam.Executor(launcher=True) as executor:
+    value = executor.submit(fib, 12).result()
+    jobs = executor.jobs().count()
+assert value == 144, value
+print(json.dumps([time.perf_counter() - start, jobs]))
+"""
+
+
 def noop(x: int) -> None:
     return None
 
@@ -43,7 +63,7 @@ def measure(site: Path, environ: dict[str, str], tell: Callable[..., None]) -> N
     program = site / "calls.py"
     program.write_text(PROGRAM)
     for chunksize in (0, 1):
-        submit, results, jobs = _run(program, environ, chunksize)
+        submit, results, jobs = _run(program, environ, str(CALLS), str(chunksize))
         seconds = submit + results
         pool = _pool(math.ceil(CALLS / jobs))
         tell(
@@ -59,9 +79,18 @@ def measure(site: Path, environ: dict[str, str], tell: Callable[..., None]) -> N
         )
 
 
-def _run(program: Path, environ: dict[str, str], chunksize: int) -> tuple[float, float, float]:
+def recursion(site: Path, environ: dict[str, str], tell: Callable[..., None]) -> None:
+    """Have a function submit itself, and wait for both, to depth 12."""
+    program = site / "fib.py"
+    program.write_text(FIB)
+    seconds, jobs = _run(program, environ)
+    tell("functions", recursion_seconds=round(seconds, 1), jobs=round(jobs))
+
+
+def _run(program: Path, environ: dict[str, str], *words: str) -> list[float]:
+    """Return the numbers that *program* prints."""
     done = subprocess.run(
-        [sys.executable, str(program), str(CALLS), str(chunksize)],
+        [sys.executable, str(program), *words],
         env=environ,
         capture_output=True,
         text=True,
@@ -69,8 +98,8 @@ def _run(program: Path, environ: dict[str, str], chunksize: int) -> tuple[float,
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    submit, results, jobs = json.loads(done.stdout)
-    return submit, results, jobs
+    found: list[float] = json.loads(done.stdout)
+    return found
 
 
 def _pool(chunksize: int) -> float:

@@ -313,6 +313,7 @@ def functions(folder: Path) -> None:
     import functions as measured
 
     site = Site(folder)
+    measured.recursion(site.path, site.environ, tell)
     measured.measure(site.path, site.environ, tell)
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -31,13 +32,14 @@ from balsam.errors import (
     UnknownField,
     UntrustedResult,
 )
+from balsam.functions import pilots
 from balsam.functions.endings import RemoteTraceback
 from balsam.functions.submission import submitter_of
 from balsam.functions.watcher import watcher_of
 from balsam.model.job import Job
 from balsam.model.query import ALL
 from balsam.model.states import State
-from balsam.model.wire import Outcome
+from balsam.model.wire import LauncherInfo, Outcome
 from tests.contract.calls import on_sqlite
 from tests.contract.pilot import Pilot
 
@@ -105,6 +107,18 @@ def raised(error: BaseException, data: str | None = None) -> str:
     """How a function's exception is written."""
     text = pickled(error) if data is None else data
     return "E" + json.dumps([type(error).__name__, str(error), "Traceback of there\n", text])
+
+
+def test_importing_balsam_costs_nothing() -> None:
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import balsam; assert {'app', 'Executor'} <= set(dir(balsam))\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("__future__ balsam\n", "")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = balsam.nothing  # type: ignore[attr-defined]
 
 
 # submitting -------------------------------------------------------------------------------
@@ -495,6 +509,28 @@ def test_fields_of_an_executor(client: LocalClient, used: Site) -> None:
     assert (app.name, app.function.python) == ("builtins.max", "/opt/python")
     assert executor.jobs().count() == 1
     executor.shutdown(wait=False)
+
+
+def test_waiting_for_what_nobody_runs_is_told(
+    client: LocalClient,
+    executor: balsam.Executor,
+    pilot: Pilot,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pilots, "TELL_SECONDS", 0.0)
+    waits = {executor.submit(add, 1).id}
+    check = pilots.PilotCheck()
+    for _ in range(3):
+        check.look(client, waits)
+    assert caplog.messages == [], "there is a launcher"
+    client.retire_launcher(pilot.id, "done")
+    others = LauncherInfo(host="h", pid=1, tags={"other": "jobs"})
+    client.register_launcher(others, 60)
+    for _ in range(3):
+        check.look(client, waits)
+    (told,) = caplog.messages
+    assert re.search(r"1 jobs are waited for, and no launcher of .* takes job \d+", told)
 
 
 # earlier programs, other users ------------------------------------------------------------
