@@ -20,6 +20,7 @@ from balsam.cli.selectors import one_job, resolve_all
 from balsam.cli.sources import Source
 from balsam.client.interface import Client
 from balsam.errors import CannotStart, InvalidInput, NotFound, nearest
+from balsam.lifecycle.environ import parameters_of
 from balsam.model.app import App, command_line
 from balsam.model.job import EDITABLE, Job
 from balsam.model.query import ALL, Query, parse
@@ -218,7 +219,8 @@ def _warn(
     if first is not None:
         _warn_left_over(first, source)
         try:
-            command_line(apps[first.application], first.args, first.parameters)
+            app = apps[first.application]
+            command_line(app, first.args, parameters_of(first, app))
         except CannotStart as error:
             warn(f"{first.name} cannot start as it is: {error}")
 
@@ -273,7 +275,8 @@ def _describe(first: Job, total: int, apps: dict[str, App]) -> None:
         if field != "job_id" and (field in REQUIRED or value != getattr(default, field)):
             print(f"{field + ':':<32}{text(field, value)}")
     try:
-        words = command_line(apps[first.application], first.args, first.parameters)
+        app = apps[first.application]
+        words = command_line(app, first.args, parameters_of(first, app))
     except CannotStart:
         return
     print(f"{'  *** Executed command:':<32}{shlex.join(words)}")

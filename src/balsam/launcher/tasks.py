@@ -20,7 +20,7 @@ from balsam.launcher.messages import Call, Task
 from balsam.launcher.placement import Spot
 from balsam.launcher.prelude import prelude
 from balsam.launcher.runners import runner_words
-from balsam.lifecycle.environ import job_environ
+from balsam.lifecycle.environ import job_environ, parameters_of
 from balsam.model.app import HOOKS, App, command_line, split_words
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
@@ -149,7 +149,7 @@ class TaskBuilder:
                 calls_file = self._functions.write_call(job, attempt, call)
                 argv, call = [*argv, f"--once={calls_file}"], None
         else:
-            argv = command_line(app, job.args, {**defaults_of(app), **job.parameters})
+            argv = command_line(app, job.args, parameters_of(job, app))
         own_directory = not stream or _has_files(job, app)
         cwd = job.workdir if own_directory else self._data + job.workflow
         if app.container.image and call is None:
@@ -231,11 +231,6 @@ class TaskBuilder:
             envscript=app.envscript,
             seconds=self._hook_seconds,
         )
-
-
-def defaults_of(app: App) -> dict[str, str]:
-    """Return the values of the app's parameters that a job need not give."""
-    return {name: p.default for name, p in app.parameters.items() if not p.required}
 
 
 def _has_files(job: Job, app: App) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from balsam.model.app import App
 from balsam.model.identity import JobIdentity
@@ -58,3 +59,9 @@ def job_environ(
     if state is State.RUN_ERROR:
         environ["BALSAM_JOB_ERROR"] = "TRUE"
     return environ
+
+
+def parameters_of(job: Job, app: App) -> dict[str, Any]:
+    """Return what stands for the parameters of the job's command: its own, or its app's."""
+    defaults = {name: p.default for name, p in app.parameters.items() if not p.required}
+    return {**defaults, **job.parameters}
