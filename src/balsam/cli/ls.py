@@ -1,4 +1,4 @@
-"""`balsam ls`: tables of jobs, apps, workflows, batch jobs, events and run times."""
+"""`balsam ls`: tables of jobs, apps, workflows, batch jobs, events, transfers and run times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from balsam.cli import columns, output, tree
+from balsam.cli import columns, output, transfers, tree
 from balsam.cli.context import open_site, warn
 from balsam.cli.selectors import add_selectors, condition, query, resolve, state_filter
 from balsam.client.interface import Client
@@ -34,6 +34,7 @@ TAKES = {
     },
     "queues": {"id", "state", "filter", "json", "limit", "order", "verbose"},
     "events": {"id", "state", "wf", "filter", "json", "limit", "order"},
+    "transfers": {"id", "state", "wf", "filter", "json", "limit", "order"},
     "times": {"name", "json"},
 }
 EPILOG = """\
@@ -52,9 +53,9 @@ def add_commands(subparsers: Any) -> None:
     """Add `ls`."""
     parser = subparsers.add_parser(
         "ls",
-        help="list jobs, apps, workflows, batch jobs, events or run times",
-        description="List jobs, apps, workflows (wf), batch jobs (queues), events, or how long the"
-        " runs of apps took (times).",
+        help="list jobs, apps, workflows, batch jobs, events, transfers or run times",
+        description="List jobs, apps, workflows (wf), batch jobs (queues), events, transfers of"
+        " files, or how long the runs of apps took (times).",
         epilog=EPILOG,
     )
     parser.add_argument(
@@ -84,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
                 _workflows(args, client)
             case "events":
                 _events(args, client)
+            case "transfers":
+                transfers.print_transfers(args, client)
             case "times":
                 _times(args, client)
             case _:

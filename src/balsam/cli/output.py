@@ -15,6 +15,7 @@ from balsam.model.batch_job import BatchJob
 from balsam.model.job import Job
 from balsam.model.retry import rules_of, rules_text
 from balsam.model.run_time import RunTime
+from balsam.model.transfer import Transfer
 from balsam.model.wire import Attempt, Event, Placement, parts_of
 
 
@@ -56,11 +57,11 @@ def is_time(field: str) -> bool:
 
 _TIMES = {
     kind: tuple(filter(is_time, kind.__struct_fields__))
-    for kind in (Job, App, BatchJob, Event, Attempt)
+    for kind in (Job, App, BatchJob, Event, Attempt, Transfer)
 }
 
 
-def _record(struct: Job | App | BatchJob | Event | Attempt) -> dict[str, Any]:
+def _record(struct: Job | App | BatchJob | Event | Attempt | Transfer) -> dict[str, Any]:
     record: dict[str, Any] = msgspec.to_builtins(struct)
     for field in _TIMES[type(struct)]:
         record[field] = timestamp(record[field])
@@ -94,6 +95,11 @@ def attempt_record(attempt: Attempt) -> dict[str, Any]:
     """
     placement = msgspec.to_builtins(parts_of(attempt.placement))
     return {**_record(attempt), "placement": placement, "signal": attempt.signal}
+
+
+def transfer_record(transfer: Transfer) -> dict[str, Any]:
+    """Return the JSON form of *transfer*."""
+    return _record(transfer)
 
 
 def run_time_record(run_time: RunTime) -> dict[str, Any]:

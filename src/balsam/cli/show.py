@@ -15,11 +15,18 @@ from balsam.model.job import Job
 from balsam.model.query import Query, parse
 from balsam.model.retry import signal_name
 from balsam.model.states import TABLE
+from balsam.model.transfer import Transfer
 from balsam.model.wire import Attempt, Event
 
 ATTEMPT_COLUMNS = (
     *("number", "outcome", "node", "launcher_id", "pid", "started_at", "seconds"),
     *("exit_code", "signal", "peak_memory_mib", "cpu_seconds", "placement", "message"),
+)
+
+
+TRANSFER_COLUMNS = (
+    *("direction", "url", "state", "files", "bytes_done", "bytes_total", "attempts"),
+    *("started_at", "ended_at", "error"),
 )
 
 
@@ -90,11 +97,15 @@ def _complete_records(client: Client, ids: list[int], jobs: list[Job]) -> list[d
     for parent, child, kind in client.dependencies(ids):
         if parent in children:
             children[parent].append((child, kind))
+    transfers: dict[int, list[Transfer]] = {n: [] for n in ids}
+    for transfer in client.transfers(Query(filters=parse({"job__in": ids}, "transfers"))):
+        transfers[transfer.job].append(transfer)
     records = []
     for number, job in zip(ids, jobs, strict=True):
         record = output.job_record(job)
         record["children"] = sorted(child for child, _ in children[number])
         record["attempts"] = [output.attempt_record(a) for a in attempts[number]]
+        record["transfers"] = [output.transfer_record(t) for t in transfers[number]]
         record["events"] = [output.event_record(e) for e in events[number]]
         records.append(record)
     return records
@@ -105,12 +116,15 @@ def _print(job: Job, record: dict[str, Any]) -> None:
     print(f"{title}\n{'-' * len(title)}")
     width = max(map(len, record))
     for name, value in record.items():
-        if name in ("attempts", "events"):
+        if name in ("attempts", "transfers", "events"):
             continue
         print(f"{name.rjust(width)}: {output.text(name, value)}{_note(job, name)}".rstrip())
     if record["attempts"]:
         print("\nAttempts")
         print(output.table(ATTEMPT_COLUMNS, [_attempt_row(a) for a in record["attempts"]]))
+    if record["transfers"]:
+        print("\nTransfers")
+        print(output.table(TRANSFER_COLUMNS, [_transfer_row(t) for t in record["transfers"]]))
     print("\nEvents")
     for event in record["events"]:
         was = event["from_state"] or "-"
@@ -122,6 +136,10 @@ def _note(job: Job, field: str) -> str:
     """Return what is said behind the value of a field."""
     said = {"state": TABLE[job.state].text, "exit_code": signal_name(job.exit_code)}.get(field)
     return f"  ({said})" if said else ""
+
+
+def _transfer_row(record: dict[str, Any]) -> list[str]:
+    return [output.text(name, record[name]) for name in TRANSFER_COLUMNS]
 
 
 def _attempt_row(record: dict[str, Any]) -> list[str]:

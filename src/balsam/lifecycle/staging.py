@@ -153,6 +153,7 @@ class Staging:
                 try:
                     names = move()
                 except TransferError as error:
+                    self._progress.check()  # it broke off because it was to end
                     transfer.error = listed([str(error)])
                     if not error.retryable or transfer.attempts >= settings.attempts:
                         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -37,7 +38,7 @@ def fetch(url: Url, directory: Path, progress: Progress, timeout: float) -> list
         Another try may help; what came is kept.
     """
     name = _file_name(url)
-    with _wrapped(url), _client(timeout) as client:
+    with _wrapped(url, progress), _client(timeout) as client:
         try:
             part = _unfinished(directory, name)
             if part is None or not _download(client, url, directory / name, part, progress):
@@ -82,7 +83,8 @@ def _download(
         offset = offset if answer.status_code == 206 else 0
         total = _total(answer, offset)
         progress.bytes_done, progress.bytes_total = offset, total
-        with new.open("ab" if offset else "wb") as file:
+        ending = progress.ended_by(lambda: _cut(answer))
+        with ending, new.open("ab" if offset else "wb") as file:
             for piece in answer.iter_raw():
                 file.write(piece)
                 progress.moved(len(piece))
@@ -94,6 +96,15 @@ def _download(
     _check_digest(answer, url, new)
     new.replace(target)
     return True
+
+
+def _cut(answer: httpx.Response) -> None:
+    """Wake the thread that waits for more of the answer."""
+    connection = answer.extensions["network_stream"].get_extra_info("socket")
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the other side was faster
 
 
 def _version(answer: httpx.Response) -> str:
@@ -163,7 +174,7 @@ def deliver(items: list[Item], url: Url, progress: Progress, timeout: float) -> 
     except OSError as error:
         raise failure(error, f"cannot send files to {url.text}") from error
     progress.bytes_total = sum(file.size for file in files)
-    with _wrapped(url), _client(timeout) as client:
+    with _wrapped(url, progress), _client(timeout) as client:
         for file in files:
             target = f"{url.path.rstrip('/')}/{quote(os.fsencode(file.name))}"
             try:
@@ -197,14 +208,16 @@ def _client(timeout: float) -> httpx.Client:
 class _wrapped:
     """Makes errors of the library ours."""
 
-    def __init__(self, url: Url) -> None:
-        self._url = url
+    def __init__(self, url: Url, progress: Progress) -> None:
+        self._url, self._progress = url, progress
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import httpx
 
+        if error is not None:
+            self._progress.check()  # it broke off because it was to end
         text = f"{self._url.text}: {error or type(error).__name__}"
         if isinstance(error, httpx.TransportError) and not isinstance(
             error, httpx.UnsupportedProtocol

@@ -139,7 +139,7 @@ def _failure(url: Url, ended: Finished) -> TransferError:
     # rsync ends with a line of its own, of which only the code says something.
     lines = [line for line in ended.said.splitlines() if not line.startswith("rsync error:")]
     told = Finished(ended.code, "\n".join(lines) or ended.said)
-    if ended.code not in _PASSING or _FOR_GOOD.search(ended.said):
+    if (ended.code not in _PASSING and ended.code > 0) or _FOR_GOOD.search(ended.said):
         return TransferError(f"{url.text}: {told.reason}")
     if ended.code in (12, 255):
         return told.connection_failure(url.text)

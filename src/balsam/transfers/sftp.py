@@ -199,7 +199,12 @@ def _deaf(_line: str) -> None: ...
 def _check(ended: Finished, url: Url) -> None:
     if ended.code == 0:
         return
-    if ended.code == 255 or re.search(r"Connection (closed|reset)|Broken pipe", ended.said):
+    # ended by a signal, SIGPIPE say, its ssh is gone
+    if (
+        ended.code == 255
+        or ended.code < 0
+        or re.search(r"Connection (closed|reset)|Broken pipe", ended.said)
+    ):
         raise ended.connection_failure(url.text)
     # What cannot be made is there, or the next command says why not.
     lines = [line for line in ended.said.splitlines() if "mkdir" not in line]

@@ -89,10 +89,13 @@ def tree(root: Path) -> dict[str, str]:
 
 #: Passes bytes on as they come, up to so many.
 _RELAY = """\
-import os, sys
+import os, select, sys
 left = int(sys.argv[1])
-while left > 0 and (piece := os.read(0, min(left, 65536))):
-    left -= os.write(1, piece)
+while left > 0 and select.select([0], [], []) and (piece := os.read(0, min(left, 65536))):
+    left -= len(piece)
+    while piece:  # sftp does not let them block
+        select.select([], [1], [])
+        piece = piece[os.write(1, piece):]
 """
 
 

@@ -24,6 +24,9 @@ class Web:
         self.faults: list[dict[str, Any]] = []
         self.pause: threading.Event | None = None  #: half of a file comes, the rest when it is set
         self.with_tags = True
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -45,6 +48,16 @@ class Web:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                with web._lock:
+                    web._now += 1
+                    web.most_at_once = max(web.most_at_once, web._now)
+                try:
+                    self._get()
+                finally:
+                    with web._lock:
+                        web._now -= 1
+
+            def _get(self) -> None:
                 fault = self._begin()
                 if fault is None:
                     return
