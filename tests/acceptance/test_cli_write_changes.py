@@ -165,7 +165,7 @@ def test_cycle_is_shown_and_refused(three: Balsam) -> None:
         ("gpus_per_rank", "0.5", 0.5),
         ("data", '{"a": {"b": [1]}}', {"a": {"b": [1]}}),
         ("tags", "a=1 b=2", {"a": "1", "b": "2"}),
-        ("environ_vars", "PATH=/a:/b", {"PATH": "/a:/b"}),
+        ("environ_vars", "PATH=/a:/b:N=1", {"PATH": "/a:/b", "N": "1"}),
         ("args", "--x 'a  b'", "--x 'a  b'"),
         ("name", "42", "42"),
         ("memory_mib", "2G", 2048),

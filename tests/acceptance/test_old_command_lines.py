@@ -40,6 +40,7 @@ balsam ls --verbose; balsam ls --verb; balsam ls --history; balsam ls --hist; ba
 balsam ls --by-states | grep -E '^ *PREPROCESSED  3$|READY'
 balsam ls --state PREPROCESSED; balsam ls --name one; balsam ls --wf W
 BALSAM_LS_FIELDS=data:num_nodes balsam ls | head -n 1 | grep 'data.*num_nodes'
+BALSAM_LS_FIELDS=environ_vars:working_directory:tick balsam ls | grep 'data/W/one'
 id() { balsam show "$(balsam ls --name "$1" --json | grep -om1 '[0-9a-f-]\{36\}')" --field job_id; }
 one=$(id one); three=$(id three); four=$(id four)
 balsam dep ${three:0:8} ${four:0:8} | grep 'Created link \[three | '

@@ -14,6 +14,14 @@ from balsam.errors import InvalidInput, UnknownField, nearest
 from balsam.model.job import Job
 from balsam.model.query import JSON_FIELDS, SYNONYMS, field_names
 
+#: Names that 0.x had for columns.
+_OLD_NAMES = {
+    "environ_vars": "environ",
+    "lock": "launcher_id",
+    "queued_launch": "batch_job_id",
+    "tick": "updated_at",
+    "working_directory": "workdir",
+}
 STANDARD = ("id", "name", "workflow", "application", "state")
 
 
@@ -56,7 +64,7 @@ def job_columns(site: Path, environ: Mapping[str, str] = os.environ) -> list[str
 def check_field(name: str, source: str) -> str:
     """Return *name* of a field, or of a key in a JSON field (``data__key``), if there is one."""
     field, *path = name.split("__")
-    field = SYNONYMS.get(field, field)
+    field = _OLD_NAMES.get(field, SYNONYMS.get(field, field))
     known = field_names("jobs")
     if field not in known or (path and field not in JSON_FIELDS):
         raise UnknownField(f"{source}: jobs have no field {name!r}.{nearest(name, known)}")

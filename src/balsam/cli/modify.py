@@ -14,6 +14,7 @@ from balsam.cli.output import text
 from balsam.cli.selectors import add_selectors, query
 from balsam.cli.values import field_name, field_value
 from balsam.client.interface import Client
+from balsam.compat.texts import environ_of
 from balsam.errors import InvalidInput, NotFound, UnknownField, nearest
 from balsam.model import records
 from balsam.model.app import App, split_words
@@ -68,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
             selected = _selected(args, client)
             count = client.move_jobs(selected, state, MESSAGE)
         else:
+            new = _field_value(attribute, value)
             attribute = field_name(attribute)
-            new = field_value(attribute, value)
             if attribute == "args":
                 split_words(value)
             selected = _selected(args, client)
@@ -107,6 +108,13 @@ def _selected(args: argparse.Namespace, client: Client) -> Query:
     if not client.count_jobs(selected):
         raise NotFound("no job matches; `balsam ls` with the same selection shows what does")
     return selected
+
+
+def _field_value(attribute: str, value: str) -> Any:
+    """Return the new value of a field; that of `environ_vars` as in 0.x: ``A=1:B=2``."""
+    if attribute == "environ_vars" and not value.lstrip().startswith("{"):
+        return environ_of(value)
+    return field_value(field_name(attribute), value)
 
 
 def _state(value: str) -> State:

@@ -19,6 +19,8 @@ from balsam.model.retry import rules_of
 SYNONYMS = {
     "environ_vars": "environ",
     "env": "environ",
+    "walltime_minutes": "wall_time_minutes",
+    "application_args": "args",
     "params": "parameters",
     "post_handle_error": "post_error_handler",
     "post_handle_timeout": "post_timeout_handler",
