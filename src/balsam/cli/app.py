@@ -17,7 +17,7 @@ from balsam.cli.context import open_site, warn
 from balsam.cli.options import add_retry
 from balsam.cli.output import app_record, print_json, text
 from balsam.cli.values import field_value, json_value, pair
-from balsam.client.checks import CONTAINER_GPUS, CONTAINER_RUNTIMES
+from balsam.client.checks import CONTAINER_GPUS, CONTAINER_RUNTIMES, check_keys
 from balsam.client.interface import Client
 from balsam.errors import InvalidInput, MultipleFound, NotFound, nearest
 from balsam.model import records
@@ -269,8 +269,10 @@ def app_value(app: App, field: str, given: str) -> Any:
         return field_value(field, given)
     if kind is str:
         return _absolute_prefix(given) if field == "conda" else given
+    value = json_value(given, field)
+    check_keys(field, value)
     try:
-        return convert(json_value(given, field), kind)
+        return convert(value, kind)
     except ValidationError as error:
         raise InvalidInput(f"{field}: {error}") from error
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import msgspec
 from msgspec.structs import asdict
 
+from balsam.client.checks import check_keys
 from balsam.client.interface import Client
 from balsam.client.queryset import Objects, QuerySet
 from balsam.client.site import Site, default_site
@@ -217,7 +218,9 @@ def _value(name: str, value: Any) -> Any:
             raise InvalidInput(f"{name} takes a text, not {value!r}")
         return text
     try:
-        return msgspec.convert(msgspec.to_builtins(value), _TYPES[name])
+        plain = msgspec.to_builtins(value)
+        check_keys(name, plain)
+        return msgspec.convert(plain, _TYPES[name])
     except (TypeError, msgspec.ValidationError) as error:
         raise InvalidInput(f"{name} cannot be {value!r}: {error}") from error
 

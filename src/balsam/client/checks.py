@@ -10,7 +10,7 @@ import msgspec
 
 from balsam.errors import CyclicDependency, InvalidInput, NotFound, UnknownField, nearest
 from balsam.model import records
-from balsam.model.app import HOOKS, App, Container, split_words
+from balsam.model.app import HOOKS, App, Container, Function, Parameter, split_words
 from balsam.model.graph import Kind, find_cycle, spelled_cycle
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
 from balsam.model.query import JSON_FIELDS
@@ -195,6 +195,17 @@ def check_app(app: App) -> None:
     for name in app.parameters:
         if not name.isidentifier():
             raise InvalidInput(f"app {app.name!r}: parameter {name!r} is no name; use letters")
+
+
+def check_keys(field: str, value: Any) -> None:
+    """Raise `UnknownField` when the JSON *value* of an app's *field* has a key that it has not."""
+    parts = value.values() if field == "parameters" and isinstance(value, dict) else [value]
+    record = {"container": Container, "function": Function, "parameters": Parameter}.get(field)
+    known = [f.name for f in records.fields(record)] if record else []
+    for part in parts if record else ():
+        for key in part if isinstance(part, dict) else ():
+            if key not in known:
+                raise UnknownField(f"{field} has no {key!r}.{nearest(str(key), known)}")
 
 
 def _check_container(app: App) -> None:
