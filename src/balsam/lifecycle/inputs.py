@@ -56,9 +56,10 @@ def _found(pattern: str, parent: Job) -> list[Path]:
 
 def _refuse(missing: list[str], parents: list[Job]) -> None:
     """Raise `TransferError` for what a job surely needs and will not find."""
-    away = [parent for parent in parents if not os.path.isdir(parent.workdir)]
+    started = [parent for parent in parents if parent.attempt]
+    away = [parent for parent in started if not os.path.isdir(parent.workdir)]
     named = [pattern for pattern in missing if not has_magic(pattern)]
-    if named or (away and len(away) == len(parents)):
+    if named or (away and len(away) == len(started)):
         where = "no parent's directory has"
         if away:
             where = f"{away[0].workdir}, the directory of job {away[0].id}, is away; {where}"
