@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from balsam.api import Site
 from tests.acceptance.conftest import BIN, Balsam
 from tests.integration.conftest import wait_until
 
@@ -161,15 +162,27 @@ rule large:
 
 
 def test_an_interrupt_kills_what_runs_and_what_waits(
-    start: Start, work: Path, balsam: Balsam
+    start: Start, work: Path, site: Path, balsam: Balsam, environ: dict[str, str]
 ) -> None:
     (work / "Snakefile").write_text(HELD + LARGE)
+    others = ("launcher", "--wf-filter", "others", "--persistent")
+    other = subprocess.Popen(
+        [str(BIN / "balsam"), *others],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with Site(site) as opened:
+        wait_until(opened.client.launchers)
     process = start("out", "large", "--balsam-launcher")
     log = work / "snakemake.log"
     wait_until((work / "started").exists, log.read_text)
     wait_until(lambda: "asks for 1000 cores" in log.read_text(), log.read_text)
     process.send_signal(signal.SIGINT)
     finish(process, work, code=1)
+    other.terminate()
+    other.wait(30)
+    assert "Balsam launcher started" in log.read_text()
     assert sorted(states(balsam)) == [("held", "USER_KILLED"), ("large", "USER_KILLED")]
     assert not (work / "out").exists()
 

@@ -17,10 +17,12 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from balsam.api import END_STATES, Site, State
 from balsam.client.interface import Client
+from balsam.config import user_name
 from balsam.errors import AlreadyExists, BalsamError, InvalidInput
 from balsam.model.app import App
 from balsam.model.job import Job, check_job
 from balsam.model.query import Query, parse
+from balsam.model.wire import LauncherInfo
 from balsam.wfformat.names import plain
 
 from .demand import Demand
@@ -64,7 +66,7 @@ class Executor(RemoteExecutor):
             self._client: Client = self._site.client
             _register(self._client)
             self._left = self._find_left()
-            if not self._client.launchers():
+            if not self._launchers():
                 self._without_launcher(start=settings.launcher)
             self._doorbell = Doorbell(self._client)
         except BalsamError as error:
@@ -78,8 +80,8 @@ class Executor(RemoteExecutor):
             self.logger.info(f"Balsam launcher started (log: {log}).")
             return
         self.logger.warning(
-            f"No launcher runs for {self._site.path}: jobs wait until there is one. Start one with"
-            " `balsam launcher` or `balsam submit-launch`, or give --balsam-launcher."
+            f"No launcher of {self._site.path} takes these jobs: they wait until one does. Start"
+            " one by `balsam launcher` or `balsam submit-launch`, or give --balsam-launcher."
         )
 
     # submitting -------------------------------------------------------------------------
@@ -121,8 +123,18 @@ class Executor(RemoteExecutor):
         self._demand.add(record for _, record in new)
 
     def _warn_of_shortage(self) -> None:
-        for shortage in self._demand.shortages(self._client.launchers()):
+        for shortage in self._demand.shortages(self._launchers()):
             self.logger.warning(shortage)
+
+    def _launchers(self) -> list[LauncherInfo]:
+        """Return the live launchers that take our jobs."""
+        return [
+            launcher
+            for launcher in self._client.launchers()
+            if launcher.workflow_filter in self._name
+            and launcher.tags.items() <= {TAG: self._name}.items()
+            and launcher.jobs_of in ("", user_name())
+        ]
 
     def _refuse(self, job: JobExecutorInterface, error: BalsamError) -> None:
         self.report_job_error(SubmittedJobInfo(job), msg=f"Balsam does not take it: {error}. ")

@@ -39,8 +39,8 @@ class ExecutorSettings(ExecutorSettingsBase):
     launcher: bool = field(
         default=False,
         metadata={
-            "help": "Start a launcher on this machine, when none runs, for as long as Snakemake"
-            " does."
+            "help": "Start a launcher on this machine, when none takes these jobs, for as long as"
+            " Snakemake runs."
         },
     )
     retries: int = field(
