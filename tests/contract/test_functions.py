@@ -508,7 +508,17 @@ def test_fields_of_an_executor(client: LocalClient, used: Site) -> None:
     (app,) = [app for app in client.apps(ALL) if app.function.code]
     assert (app.name, app.function.python) == ("builtins.max", "/opt/python")
     assert executor.jobs().count() == 1
-    executor.shutdown(wait=False)
+    other = balsam.Executor(launcher=False, tags={"c": "d"})
+    assert stored(client, executor.submit(add, 1)).tags["executor"] == executor.token
+    assert stored(client, other.submit(add, 1)).tags == {"c": "d", "executor": other.token}
+    codes = {
+        app.function.python: app.function.code for app in client.apps(ALL) if "add" in app.name
+    }
+    by_value, by_name = (base64.b64decode(codes[p]) for p in ("/opt/python", sys.executable))
+    assert b"_make_function" in by_value, "its module imports balsam, which may not be there"
+    assert b"_make_function" not in by_name
+    for each in (executor, other):
+        each.shutdown(wait=False)
 
 
 def test_waiting_for_what_nobody_runs_is_told(
@@ -587,11 +597,15 @@ def test_a_call_that_waits_gives_its_place_away(
     with pytest.raises(TimeoutError):
         future.result(0.01)
     assert said == ["blocked", "unblocked"]
-    assert balsam.wait([future], 0.01).not_done == {future}
+    with pytest.raises(TimeoutError, match=r"1 \(of 1\) futures unfinished"):
+        next(balsam.as_completed([future, future], 0.01))
     assert said == ["blocked", "unblocked"] * 2
+    assert balsam.wait([future], 0.01).not_done == {future}
+    assert said == ["blocked", "unblocked"] * 3
     assert future.id
     answer(pilot, "J2")
     assert concurrent.futures.wait([future], PATIENCE).done == {future}
     assert balsam.wait([future]).done == {future}
+    assert list(balsam.as_completed([future])) == [future]
     assert future.result() == 2
-    assert said == ["blocked", "unblocked"] * 2, "what is there is not waited for"
+    assert said == ["blocked", "unblocked"] * 3, "what is there is not waited for"

@@ -26,8 +26,9 @@ from balsam.model.job import LONGEST_NAME, Job
 
 #: The workflow of functions that say none.
 WORKFLOW = "functions"
-#: What a decorator can set beside fields of the app and of its jobs.
+#: An initializer of processes, and its arguments.
 Initialize = tuple[Callable[..., Any], tuple[Any, ...]]
+#: What a decorator can set beside fields of the app and of its jobs.
 OWN_OPTIONS = ("name", "python_exe", "inline_bytes")
 
 
@@ -54,13 +55,16 @@ class FunctionApp:
         own = (*OWN_OPTIONS, *options.APP_FIELDS)
         self._of_jobs = {k: v for k, v in given.items() if k not in own}
         self._registered: dict[str, tuple[str, Snapshot]] = {}
-        self._templates: dict[Any, Job] = {}
+        #: The last template, and what it was made of.
+        self._template_of: tuple[tuple[str, ...], Any, Job] | None = None
+        #: The app that the function's module has, when this is a changed one.
+        self._origin: FunctionApp = self
         self._initialize: Initialize | None = None
 
     def changed(self, given: Mapping[str, Any], initialize: Initialize | None) -> FunctionApp:
         """Return the same function with further options and an initializer of its processes."""
         other = FunctionApp(self.__wrapped__, {**self._given, "name": self.name, **given})
-        other._initialize = initialize
+        other._initialize, other._origin = initialize, self._origin
         return other
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -209,8 +213,9 @@ class FunctionApp:
         stand_in: Any = None
         if isinstance(self.__wrapped__, type):
             stand_in = _constructor(self.__wrapped__)
-        elif is_importable(self):
-            stand_in = _Unwrapped(self)
+        elif is_importable(self._origin) and self._python is None:
+            # Not for another Python: the function's module imports balsam, which may not be there.
+            stand_in = _Unwrapped(self._origin)
         if self._initialize is not None:
             stand_in = with_initializer(stand_in or self.__wrapped__, *self._initialize)
         return app_of(self.name, self.__wrapped__, self._python, self._of_app, stand_in)
@@ -220,9 +225,10 @@ class FunctionApp:
     ) -> Job:
         """Return a record of the job of a call, without its arguments."""
         application = self._registered_at(site)
-        key = (str(site.path), application, id(shared), os.environ.get("BALSAM_JOB_ID", ""))
-        if not given and key in self._templates:
-            return self._templates[key]
+        key = str(site.path), application, os.environ.get("BALSAM_JOB_ID", "")
+        last = self._template_of
+        if not given and last is not None and last[0] == key and last[1] is shared:
+            return last[2]
         fields = options.merged(
             {"name": job_name(self.__wrapped__), "workflow": WORKFLOW},
             inside.inherited(site.client),
@@ -235,7 +241,7 @@ class FunctionApp:
                 fields[name] = [_parent(site, one, self.name) for one in _several(fields[name])]
         template = options.job_record({**fields, "application": application})
         if not given:
-            self._templates = {key: template}
+            self._template_of = key, shared, template
         return template
 
     def _writer(self, site: Site) -> Writer:
@@ -362,7 +368,7 @@ def app(function: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     inline_bytes
         Larger arguments are kept in files.
 
-    All others are fields of the app (``modules``, ``conda``, ``envscript``, ``container``,
+    All others are fields of the app (``modules``, ``conda``, ``envscript``,
     ``retry``…) or of its jobs (``num_nodes``, ``threads_per_rank``, ``gpus_per_rank``,
     ``memory_mib``, ``workflow``, ``tags``…).
 

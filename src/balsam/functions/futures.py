@@ -48,7 +48,7 @@ class Future(futures.Future[Any]):
         super().__init__()
         self.number = number  #: the job's id, from the start; `id` is there when the job is
         self.is_trusted = trusted
-        self._watcher = watcher
+        self.watcher = watcher
         self._name = name
         self._is_stored = stored
         self._process = os.getpid()
@@ -63,7 +63,7 @@ class Future(futures.Future[Any]):
 
         Raises what kept it from being stored.
         """
-        stored = self._watcher.stored
+        stored = self.watcher.stored
         with stored:
             stored.wait_for(lambda: self._is_stored or self.done() or self._process != os.getpid())
         if not self._is_stored and self.done() and not self.cancelled():
@@ -89,7 +89,7 @@ class Future(futures.Future[Any]):
     @property
     def site(self) -> Site:
         """Where the job is."""
-        return self._watcher.site
+        return self.watcher.site
 
     # concurrent.futures -------------------------------------------------------------------
 
@@ -144,12 +144,12 @@ class Future(futures.Future[Any]):
 
     def add_done_callback(self, fn: Any) -> None:
         """Call *fn* with this future when it is done (from another thread)."""
-        self._watcher.wake()
+        self.watcher.wake()
         super().add_done_callback(fn)
 
     def _loaded(self, timeout: float | None) -> tuple[Any, BaseException | None]:
         if not self.done():
-            self._watcher.wake()
+            self.watcher.wake()
             with waiting():
                 ended = super().result(timeout)
         else:
@@ -196,7 +196,7 @@ class Future(futures.Future[Any]):
 
     def end_as_killed(self) -> None:
         """The job was killed."""
-        self._watcher.forget(self)
+        self.watcher.forget(self)
         if super().cancel():
             with self._condition:
                 is_new = self._state == "CANCELLED"

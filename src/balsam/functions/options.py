@@ -22,7 +22,6 @@ APP_FIELDS = (
     "envscript",
     "modules",
     "conda",
-    "container",
     "environ",
     "retry",
     "signal",

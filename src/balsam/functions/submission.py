@@ -23,7 +23,7 @@ from balsam.errors import (
     StoreUncertain,
 )
 from balsam.functions.futures import Future
-from balsam.functions.watcher import Watcher, watcher_of
+from balsam.functions.watcher import watcher_of
 from balsam.model.job import Job
 
 log = logging.getLogger("balsam")
@@ -73,7 +73,6 @@ class Submitter:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self._watcher: Watcher = watcher_of(site)
         self._waiting: deque[_New] = deque()
         self._change = threading.Condition()
         self._ids: deque[int] = deque()
@@ -100,8 +99,9 @@ class Submitter:
         Parents are integer ids. What keeps a job from being stored, its future raises.
         """
         numbers = self.take_ids(len(records))
-        futures = [Future(self._watcher, number, name) for number in numbers]
-        self._watcher.follow(futures)  # before they are stored: no end is missed
+        watcher = watcher_of(self.site)
+        futures = [Future(watcher, number, name) for number in numbers]
+        watcher.follow(futures)  # before they are stored: no end is missed
         with self._change:
             while len(self._waiting) >= MOST_WAITING:
                 self._change.wait()
@@ -139,8 +139,7 @@ class Submitter:
             except BaseException as error:  # nobody may wait for ever for what is not stored
                 self._refuse(batch, JobFailed(f"the job was not stored: {error!r}"))
                 raise
-            with self._watcher.stored:
-                self._watcher.stored.notify_all()
+            _notify(batch)
 
     def _next(self) -> list[_New]:
         """Return what is to be stored next; [] at the end."""
@@ -193,10 +192,16 @@ class Submitter:
         if isinstance(error, StoreError):
             log.error("%d jobs were not stored: %s", len(batch), error)
         for new in batch:
-            self._watcher.forget(new.future)
+            new.future.watcher.forget(new.future)
             new.future.end(error)
-        with self._watcher.stored:
-            self._watcher.stored.notify_all()
+        _notify(batch)
+
+
+def _notify(batch: list[_New]) -> None:
+    """Wake those who wait until the jobs of *batch* are stored."""
+    for watcher in {new.future.watcher for new in batch}:
+        with watcher.stored:
+            watcher.stored.notify_all()
 
 
 def _with_places(record: Job, places: dict[int, int]) -> Job:

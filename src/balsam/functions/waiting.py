@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from concurrent import futures
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from balsam.functions.futures import Future
@@ -17,7 +19,8 @@ def wait(
 ) -> Any:
     """Wait as `concurrent.futures.wait` does; inside a job, others run meanwhile."""
     given = list(fs)
-    _wake(given)
+    for watcher in {future.watcher for future in given if isinstance(future, Future)}:
+        watcher.wake()
     if all(future.done() for future in given):
         return futures.wait(given, timeout, return_when)
     with waiting():
@@ -27,18 +30,30 @@ def wait(
 def as_completed(
     fs: Iterable[futures.Future[Any]], timeout: float | None = None
 ) -> Iterator[futures.Future[Any]]:
-    """Yield as `concurrent.futures.as_completed` does; inside a job, others run meanwhile."""
-    given = list(fs)
-    _wake(given)
-    ends = futures.as_completed(given, timeout)
-    while True:
+    """Yield as `concurrent.futures.as_completed` does; inside a job, others run meanwhile.
+
+    Raises
+    ------
+    TimeoutError
+        Not all have ended *timeout* seconds after the first one was asked for.
+    """
+    given = set(fs)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    ended: SimpleQueue[futures.Future[Any]] = SimpleQueue()
+    for future in given:
+        future.add_done_callback(ended.put)
+    for count in range(len(given)):
+        try:
+            yield ended.get_nowait()
+            continue
+        except Empty:
+            pass  # only then is a place given away, and waited for afterwards
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
         with waiting():
-            future = next(ends, None)
-        if future is None:
-            return
+            try:
+                future = ended.get(timeout=left)
+            except Empty:
+                raise TimeoutError(
+                    f"{len(given) - count} (of {len(given)}) futures unfinished"
+                ) from None
         yield future
-
-
-def _wake(given: list[futures.Future[Any]]) -> None:
-    for watcher in {future._watcher for future in given if isinstance(future, Future)}:
-        watcher.wake()
