@@ -356,3 +356,30 @@ def test_a_driver_beside_a_launcher(
     assert call(campaign, DRIVER) == "hello hello\nUSER_KILLED True\n1\n"
     launcher.process.terminate()
     launcher.wait()
+
+
+# functions in warm interpreters -----------------------------------------------------------------
+
+FUNCTION = """
+import balsam
+
+@balsam.app
+def note(x):
+    from balsam import dag
+    dag.current_job.data["x"] = x
+    dag.current_job.save()
+    if x == 0:
+        dag.spawn_child(clone=False, name="child", application="true")
+
+for x in range(3):
+    note.submit(x)
+"""
+
+
+def test_functions_of_one_process_have_each_its_job(campaign: Campaign, run: Run) -> None:
+    call(campaign, FUNCTION)
+    run()
+    jobs = campaign.client.jobs(Query())
+    assert [job.data.get("x") for job in jobs] == [0, 1, 2, None]
+    assert {str(job.state) for job in jobs} == {"JOB_FINISHED"}
+    assert jobs[3].parents == [jobs[0].id]
