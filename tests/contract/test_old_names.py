@@ -247,6 +247,11 @@ def test_rows(used: Site) -> None:
     assert len(objects.all()) == objects.count() == 4
     assert names(objects.order_by("-name")[1:3]) == ["q", "x"]
     assert objects.order_by("-name")[0] == made_here
+    assert str(objects.order_by("name").values_list("name", flat=True)[:2]) == (
+        "<QuerySet ['p', 'q']>"
+    )
+    columns = objects.order_by("name").values_list("num_nodes", flat=True)
+    assert repr(columns) == "<QuerySet [1, 1, 1, 1]>"
     assert names(objects.iterator()) == ["p", "q", "x", "y"]
     assert objects.filter(name__in="pq").update(num_nodes=3) == 2
     assert objects.filter(num_nodes=3).delete() == (2, {"core.BalsamJob": 2})

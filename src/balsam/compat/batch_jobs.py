@@ -39,6 +39,11 @@ def _scheduler_id(value: str) -> int | str:
     return int(value) if value.isdecimal() else value or 0
 
 
+def _whole(value: float) -> float:
+    """Return a whole number as such, as 0.x had it."""
+    return int(value) if value == int(value) else value
+
+
 class QueuedLaunch(View):
     """One request to the batch scheduler: a `BatchJob` under its 0.x names.
 
@@ -58,12 +63,12 @@ class QueuedLaunch(View):
     project = Field(write=text)
     queue = Field(write=text)
     nodes = Field("num_nodes", write=integer)
-    wall_minutes = Field("wall_time_minutes", write=number)
+    wall_minutes = Field("wall_time_minutes", write=number, read=_whole)
     job_mode = Field(write=text)
     wf_filter = Field(write=text)
     sched_flags = Field("scheduler_flags", write=text)
     command = Field("script")
-    state = Field(read=str)
+    state = Field(read=lambda state: str(state).replace("_", "-"))
 
     #: All launchers take all jobs that fit.
     prescheduled_only = False

@@ -14,6 +14,8 @@ from balsam.errors import InvalidInput, UnknownField, nearest
 from balsam.model.query import JSON_FIELDS
 
 T = TypeVar("T")
+#: Rows that are shown when a query set is printed.
+SHOWN = 20
 
 
 class OldNames(QuerySet[T]):
@@ -120,6 +122,12 @@ class OldNames(QuerySet[T]):
         if self._form.make == "object" and not key.startswith("application"):
             return [row.pk for row in cast("list[View]", list(self))]
         return super()._as_values(key)
+
+    def __repr__(self) -> str:
+        """Return the first rows, read for that, as Django shows them."""
+        rows = [*self[: SHOWN + 1]]
+        more = ["...(remaining elements truncated)..."] if len(rows) > SHOWN else []
+        return f"<QuerySet {[*rows[:SHOWN], *more]!r}>"
 
     # changing -----------------------------------------------------------------------------
 
