@@ -39,6 +39,8 @@ from balsam.model.wire import Lease, Move, Refusal, Report
 
 #: Seconds between SIGTERM and SIGKILL when a user kills a job.
 KILL_SECONDS = 0.5
+#: No more is leased while so many jobs have files moved, or wait for that: others may be free.
+MOST_STAGING = 1000
 
 
 class Planner:
@@ -60,6 +62,7 @@ class Planner:
         self._actions: list[actions.Action] = []
         self._leasing = Leasing(options.lease)
         self._idle_since: float | None = None
+        self._staging = 0  #: jobs whose files are moved, or wait for that
         self._finished = False
         self._now = 0.0
 
@@ -162,6 +165,7 @@ class Planner:
         self, job: int, note: str, error: str, now: float, *, stopped: bool = False
     ) -> None:
         """A job's files were moved, could not be (*error*), or were *stopped* on their way."""
+        self._staging -= 1
         held = self.held.get(job)
         if held is None:
             return
@@ -228,9 +232,10 @@ class Planner:
         self._warn(now)
         if not self.stopping:
             self._actions += self._dispatcher.place(now, lambda held: self._can_end(held, now))
-            left, too_long = self._deadline.minutes_left(now), self._deadline.too_long(now)
-            request = self._leasing.due(now, self._board, left, too_long)
-            self._actions += [actions.LeaseJobs(request)] if request else []
+            if self._staging < MOST_STAGING:
+                left, too_long = self._deadline.minutes_left(now), self._deadline.too_long(now)
+                request = self._leasing.due(now, self._board, left, too_long)
+                self._actions += [actions.LeaseJobs(request)] if request else []
         self._finish(now)
         due, self._actions = self._actions, []
         return due
@@ -279,6 +284,7 @@ class Planner:
             case Step.PREPROCESS | Step.POSTPROCESS if not held.confirming:
                 self._board.add_hook(held)
             case Step.STAGE_IN | Step.STAGE_OUT if not held.confirming:
+                self._staging += 1
                 self._actions.append(actions.StageFiles(held.job, held.step is Step.STAGE_IN))
 
     def _release(self, job: int) -> None:
