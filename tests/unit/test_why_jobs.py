@@ -47,6 +47,13 @@ def test_a_failed_job_says_how_its_last_run_ended(fields: dict[str, Any], end: s
     assert "`balsam rerun 7`" in answer.help
 
 
+def test_what_was_not_there_for_the_run_is_the_reason() -> None:
+    missing = "cannot load the module 'gcc/14'; `module avail` lists what is there (on n1)"
+    said = f"exit code 1: ERROR: Unable to locate\nbalsam: {missing}"
+    answer = why(job(state=S.FAILED), attempt=ended(exit_code=1, message=said))
+    assert answer.waits_for == f"failed 60 s ago: {missing} (attempt 2 on n1: error, exit code 1)"
+
+
 def test_a_job_that_failed_without_a_run_has_no_output_to_look_at() -> None:
     answer = why(job(state=S.FAILED), message="preprocess failed")
     assert answer.waits_for == "failed 60 s ago: preprocess failed; it did not run"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from balsam.model.states import END_STATES, TABLE, State
 from balsam.model.wire import Attempt, LauncherInfo
 from balsam.report.quantities import moment
@@ -10,6 +12,8 @@ from balsam.report.reasons.findings import Finding
 from balsam.report.reasons.reason import Reason
 from balsam.report.reasons.words import ago, lasting, many, minutes_text, until
 
+#: What is written where the environment of a command cannot be had (launcher/prelude.py).
+_OF_THE_PRELUDE = re.compile(r"\bbalsam: (.+ \(on [^()\s]+\))$", re.MULTILINE)
 #: A way of more parents is not shown whole.
 _LONGEST_WAY = 4
 _STEPS = {
@@ -36,7 +40,8 @@ def state(subject: Subject, facts: Facts) -> Finding:
 
 def _ended(subject: Subject, own: Own, facts: Facts) -> Finding:
     when = ago(own.job.updated_at, facts.now)
-    because = f": {own.message}" if own.message else ""
+    message = own.message or (_missing(own.attempt) if own.attempt else "")
+    because = f": {message}" if message else ""
     if own.job.state == State.JOB_FINISHED:
         text = f"finished {when}{because}"
         return Finding(layer="state", found=text, reason=Reason.FINISHED)
@@ -54,6 +59,12 @@ def _ended(subject: Subject, own: Own, facts: Facts) -> Finding:
     help = f"{look} run it again: `balsam rerun {subject.ref}`"
     text = f"failed {when}{because}{ran}"
     return Finding(layer="state", found=text, reason=Reason.FAILED, help=help.removeprefix("then "))
+
+
+def _missing(attempt: Attempt) -> str:
+    """Return what was not there for a run: a module, a conda environment, a container's image."""
+    said = _OF_THE_PRELUDE.findall(attempt.message)
+    return said[-1] if said else ""
 
 
 def _attempt_text(attempt: Attempt) -> str:
