@@ -449,6 +449,30 @@ def test_an_executor_maps_in_chunks(
     assert list(results) == [0, 2, 4, 6, 8]
 
 
+def test_a_map_over_futures(client: LocalClient, executor: balsam.Executor, pilot: Pilot) -> None:
+    first = executor.submit(add, 1)
+    results = executor.map(add, [first, 2, (3,), {4}], chunksize=2)
+    jobs = list(executor.jobs().order_by("id"))
+    assert [(job.payload[0], job.parents) for job in jobs[1:]] == [
+        *(("R", [first.id]), ("J", []), ("M", []))
+    ]
+    answer(pilot, {jobs[0].id or 0: "J0", jobs[2].id or 0: "J2", jobs[3].id or 0: "J[3,4]"})
+    answer(pilot, "J1")
+    assert list(results) == [1, 2, 3, 4]
+
+
+@on_sqlite
+def test_futures_of_another_site(used: Site, tmp_path: Path) -> None:
+    with Site.create(tmp_path / "other") as other:
+        executor = balsam.Executor(other, launcher=False)
+        theirs = executor.submit(add, 1)
+        assert theirs.id == 1
+        with pytest.raises(InvalidInput, match=r"is of the site .*other"):
+            add.submit(theirs)
+        executor.shutdown(wait=False)
+        watcher_of(other).stop(PATIENCE)
+
+
 def test_an_executor_takes_endless_input_as_there_is_room(
     client: LocalClient, executor: balsam.Executor, pilot: Pilot
 ) -> None:
