@@ -41,7 +41,7 @@ Host *
 
 def require(*others: str) -> None:
     """Without sshd and the *others*, fail in continuous integration, and skip elsewhere."""
-    programs = ("/usr/sbin/sshd", "ssh", "sftp", "ssh-keygen", *others)
+    programs = ("/usr/sbin/sshd", "ssh", "sftp", "ssh-keygen", "setpriv", *others)
     absent = [word for word in programs if not shutil.which(word)]
     if absent:
         reason = f"{', '.join(absent)} is missing (tools/install-test-needs installs it)"
@@ -75,7 +75,8 @@ class Sshd:
             Path("/run/sshd").mkdir(exist_ok=True)
         # It outlives the test that starts it, which looks for processes with its home.
         environ = {k: v for k, v in os.environ.items() if k != "BALSAM_HOME"}
-        words = ["/usr/sbin/sshd", "-D", "-e", "-f", str(self.path / "sshd_config")]
+        words = ["setpriv", "--pdeathsig", "KILL", "/usr/sbin/sshd"]
+        words += ["-D", "-e", "-f", str(self.path / "sshd_config")]
         with (self.path / "log").open("wb") as log:
             self._process = subprocess.Popen(words, stderr=log, env=environ, start_new_session=True)
         deadline = time.monotonic() + _PATIENCE

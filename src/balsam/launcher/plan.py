@@ -161,9 +161,7 @@ class Planner:
             held.step = careers.next_step(held.job, held.app, held.state)
             self._go_on(held, now)
 
-    def staged(
-        self, job: int, note: str, error: str, now: float, *, stopped: bool = False
-    ) -> None:
+    def staged(self, job: int, note: str, error: str, now: float, *, stopped: bool = False) -> None:
         """A job's files were moved, could not be (*error*), or were *stopped* on their way."""
         self._staging -= 1
         held = self.held.get(job)
