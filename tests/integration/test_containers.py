@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -116,6 +117,23 @@ def _is_of(process: psutil.Process, job_id: str) -> bool:
         return process.name() == "sleep" and process.environ().get("BALSAM_JOB_ID") == job_id
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
+
+
+def test_each_rank_has_a_container_of_its_own(
+    campaign: Campaign, run: Run, image: Path, podman: dict[str, str]
+) -> None:
+    """The MPI start command is outside, and what it tells its ranks goes in."""
+    if not shutil.which("mpirun.mpich"):
+        if os.environ.get("CI"):
+            pytest.fail("mpich is missing (Debian: apt-get install mpich)")
+        pytest.skip("mpich is missing (Debian: apt-get install mpich)")
+    (campaign.site / "balsam.toml").write_text('[mpi]\ncommand = "mpich"\n')
+    one = Container(image=str(image), runtime="podman", options=ROOTFS)
+    add(campaign, "/bin/sh -c '[ -e /etc/in-the-image ] && echo rank $PMI_RANK'", one)
+    job = campaign.job("app", ranks_per_node=2)
+    run(env=podman)
+    assert campaign.state(job) == S.JOB_FINISHED, campaign.tell(job)
+    assert sorted(campaign.output(job).splitlines()) == ["rank 0", "rank 1"]
 
 
 # what is not there ----------------------------------------------------------------------------
