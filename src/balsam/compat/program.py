@@ -5,7 +5,7 @@ from __future__ import annotations
 from balsam.client.jobs import Job
 from balsam.compat.apps import ApplicationDefinition
 from balsam.compat.exceptions import NoApplication
-from balsam.lifecycle.environ import job_environ
+from balsam.lifecycle.environ import job_environ, parameters_of
 from balsam.model.app import command_line
 from balsam.model.states import State
 
@@ -58,11 +58,12 @@ class Program:
     @property
     def app_cmd(self) -> str:
         """The command line that is run."""
-        words = command_line(self.get_application()._real, self._real.args, self._real.parameters)
+        app = self.get_application()._real
+        words = command_line(app, self._real.args, parameters_of(self._real, app))
         return " ".join(words)
 
     def get_envs(self, *, timeout: bool = False, error: bool = False) -> dict[str, str]:
         """Return the variables that Balsam gives to the job, or to its handler."""
         handled = State.RUN_TIMEOUT if timeout else State.RUN_ERROR if error else None
-        identity = self._real.site.client.identity
-        return job_environ(self._real, identity, self._real.attempt + 1, handled)
+        real, app = self._real, self.get_application()._real
+        return job_environ(real, real.site.client.identity, real.attempt + 1, handled, app)
