@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from balsam.launcher.careers import Held
-from balsam.launcher.messages import Task
+from balsam.launcher.messages import Done, Task
 from balsam.launcher.placement import HOOKS, Classes, Grants, JobClass, Node, Spawner
 from balsam.model.job import Job
 from balsam.model.resources import UNITS, NodeResources
@@ -107,6 +107,15 @@ class Board:
         held = self._held.pop(task)
         held.task = None
         return held, number == HOOKS
+
+    def take_places(self, done: Done) -> None:
+        """Note what a spawner says of places: who left one, who needs one, which are free."""
+        for task in done.blocked:
+            self.block(task)
+        for task in done.unblocked:
+            self.unblock(task)
+        for number in done.freed:
+            self.free(number)
 
     def block(self, task: int) -> None:
         """A call waits for another job: it has no place, and needs none for now."""

@@ -51,6 +51,11 @@ class Held:
         self.timed_out = False  #: told to end because the launcher's time is over
         self.confirming = False  #: the step waits until the database has the state
 
+    @property
+    def is_staging(self) -> bool:
+        """Whether its files are on their way."""
+        return self.step in (Step.STAGE_IN, Step.STAGE_OUT) and not self.confirming
+
     def move(
         self, to: State, time: float, message: str = "", aftermath: Aftermath | None = None
     ) -> Move:

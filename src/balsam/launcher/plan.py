@@ -33,7 +33,7 @@ from balsam.launcher.messages import Done, Ended, Started
 from balsam.launcher.options import Options
 from balsam.launcher.placement import JobClass, Node
 from balsam.launcher.tasks import TaskBuilder
-from balsam.model.resources import NodeResources
+from balsam.model.resources import NodeResources, capacity
 from balsam.model.states import END_STATES, State
 from balsam.model.wire import Lease, Move, Refusal, Report
 
@@ -136,8 +136,7 @@ class Planner:
 
     def jobs_of(self, tasks: Iterable[int]) -> list[int]:
         """Return the jobs whose runs these tasks are."""
-        runs = [self._board.run_of(task) for task in tasks]
-        return [held.job.id or 0 for held in runs if held]
+        return [held.job.id or 0 for held in map(self._board.run_of, tasks) if held]
 
     def heard(self, name: str, done: Done, now: float) -> None:
         """Take a spawner's news."""
@@ -150,12 +149,7 @@ class Planner:
                 self._run_started(held, spawner.node, started)
         for ended in done.ended:
             self._task_ended(spawner.node, ended, now)
-        for task in done.blocked:
-            self._board.block(task)
-        for task in done.unblocked:
-            self._board.unblock(task)
-        for number in done.freed:
-            self._board.free(number)
+        self._board.take_places(done)
         for task in done.returned:
             held, _ = self._board.take_off(task)
             held.step = careers.next_step(held.job, held.app, held.state)
@@ -252,9 +246,7 @@ class Planner:
 
     def capacity(self) -> str:
         """Return what the nodes have that are there, in one line."""
-        nodes = self._resources()
-        cores, gpus = sum(n.cores for n in nodes), sum(len(n.gpus) for n in nodes)
-        return f"{len(nodes)} are there, with {cores} cores, {gpus} GPUs"
+        return capacity(self._resources())
 
     def status(self) -> str:
         """Return how far it is, in one line."""
@@ -305,7 +297,7 @@ class Planner:
         spawner = self._board.spawner_of(held)
         if spawner is not None and held.task is not None:
             self._actions.append(actions.KillTasks(spawner.name, [held.task], KILL_SECONDS))
-        elif held.step not in (Step.STAGE_IN, Step.STAGE_OUT) or held.confirming:
+        elif not held.is_staging:
             self._board.remove(held)
             self._release(job)
 
@@ -405,6 +397,5 @@ class Planner:
     def _give_back_waiting(self) -> None:
         """Release what was leased and not begun."""
         for job, held in list(self.held.items()):
-            moving = held.step in (Step.STAGE_IN, Step.STAGE_OUT) and not held.confirming
-            if held.task is None and not moving:
+            if held.task is None and not held.is_staging:
                 self._release(job)

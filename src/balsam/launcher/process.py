@@ -36,14 +36,9 @@ from balsam.launcher.task_files import (
     reason,
     tail,
     take_result,
+    words_of,
 )
 
-_BASH = "/bin/bash"
-#: Sources its first argument, which sees no arguments, and becomes the rest; nothing is ever
-#: put into this text.
-_SOURCE = (
-    'balsam_words=("$@"); set --; source "${balsam_words[0]}" || exit; exec "${balsam_words[@]:1}"'
-)
 #: Seconds for which the end of a task by a SIGTERM that was not ours is kept back, and its failure
 #: after one that reached the worker, too. A batch system that ends an allocation sends it to all
 #: processes at once: also to the head, which then asks all tasks to end, so that such a task has
@@ -152,11 +147,7 @@ class Processes:
             It cannot be started.
         """
         environ = {**self._environ, **{k.encode(): v.encode() for k, v in added.items()}}
-        argv = task.argv
-        if task.envscript:
-            if not os.path.isfile(task.envscript):
-                raise CannotStart(f"envscript {task.envscript} does not exist")
-            argv = [_BASH, "-c", _SOURCE, "balsam", task.envscript, *argv]
+        argv = words_of(task)
         program = self._programs.find(argv[0], added.get("PATH"))
         try:
             if place.cpus:

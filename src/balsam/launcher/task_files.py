@@ -13,6 +13,14 @@ OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 TAIL_BYTES, TAIL_LINES = 2000, 16
 
 
+_BASH = "/bin/bash"
+#: Sources its first argument, which sees no arguments, and becomes the rest; nothing is ever
+#: put into this text.
+_SOURCE = (
+    'balsam_words=("$@"); set --; source "${balsam_words[0]}" || exit; exec "${balsam_words[@]:1}"'
+)
+
+
 class CannotStart(Exception):
     """A task cannot be started; the text says why."""
 
@@ -103,6 +111,21 @@ def _which(word: str, path: str) -> str | None:
         if stat.S_ISREG(mode) and os.access(file, os.X_OK):
             return os.path.abspath(file)
     return None
+
+
+def words_of(task: Task) -> list[str]:
+    """Return the words to execute for *task*: its own, behind its envscript's when it has one.
+
+    Raises
+    ------
+    CannotStart
+        There is no such envscript.
+    """
+    if not task.envscript:
+        return task.argv
+    if not os.path.isfile(task.envscript):
+        raise CannotStart(f"envscript {task.envscript} does not exist")
+    return [_BASH, "-c", _SOURCE, "balsam", task.envscript, *task.argv]
 
 
 def enter(task: Task) -> None:

@@ -6,6 +6,8 @@ one device is `UNITS` units.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from balsam.errors import InvalidResources
@@ -123,3 +125,9 @@ class NodeResources(msgspec.Struct, frozen=True, kw_only=True):
                 f"needs {request.memory_mib} MiB on a node, {self.host} has {self.memory_mib} MiB"
             )
         return ""
+
+
+def capacity(nodes: Collection[NodeResources]) -> str:
+    """Return what *nodes* have together, in one line."""
+    cores, gpus = sum(n.cores for n in nodes), sum(len(n.gpus) for n in nodes)
+    return f"{len(nodes)} are there, with {cores} cores, {gpus} GPUs"
