@@ -16,7 +16,7 @@ from balsam.model.graph import Kind
 from balsam.model.job import Job
 from balsam.model.query import ALL, Query, parse
 from balsam.model.states import State
-from balsam.model.wire import Outcome
+from balsam.model.wire import Move, Outcome
 from tests.contract.pilot import Pilot, add, chain, history, job, states
 
 S = State
@@ -352,3 +352,21 @@ def test_new_jobs_are_held_back_for_a_while(client: LocalClient, pilot: Pilot) -
     assert [each.id for each in pilot.lease()] == [parent]
     client.add_dependency(parent, held[0])
     assert states(client, held) == [S.AWAITING_PARENTS]
+
+
+def test_children_that_a_move_frees_are_held_back_when_asked(
+    client: LocalClient, pilot: Pilot
+) -> None:
+    """So that whoever ended their parent can still give them another."""
+    parent = add(client, "parent")[0]
+    (leased,) = pilot.lease()
+    child, other = add(client, "child", parents=[parent]) + add(client, "other")
+    pilot.start(leased)
+    failed = Move(parent, 1, S.RUNNING, S.RUN_ERROR, pilot.clock())
+    pilot.report(moves=[failed], attempts=[pilot.attempt(leased, Outcome.ERROR, 1)])
+    client.move_jobs(ALL.where(id=parent), S.JOB_FINISHED, hold_seconds=3600)
+    assert states(client, [child]) == [S.PREPROCESSED]
+    assert [each.id for each in pilot.lease()] == [other]
+    client.remove_dependency(parent, child)
+    client.add_dependency(other, child)
+    assert states(client, [child]) == [S.AWAITING_PARENTS]

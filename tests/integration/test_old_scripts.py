@@ -137,9 +137,9 @@ if dag.ERROR:
         children = current_job.get_children()
         rescue = dag.spawn_child(clone=True, name="rescue", args="--spawn")
         rescue.set_parents([])
+        current_job.update_state("JOB_FINISHED", f"spawned rescue job {rescue.cute_id}")
         for child in children.exclude(pk=rescue.pk):
             child.set_parents([rescue])
-        current_job.update_state("JOB_FINISHED", f"spawned rescue job {rescue.cute_id}")
         sys.exit(0)
 
 if "--spawn" not in current_job.args:

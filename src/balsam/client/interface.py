@@ -149,10 +149,18 @@ class Client(Protocol):
             A value cannot be taken; nothing is changed.
         """
 
-    def move_jobs(self, query: Query, state: State, message: str = "") -> int:
+    def move_jobs(
+        self, query: Query, state: State, message: str = "", *, hold_seconds: float = 0.0
+    ) -> int:
         """Move the selected jobs to *state* as a user may, with an event each.
 
         Moving to CREATED settles each job anew by its parents. Returns how many moved.
+
+        Parameters
+        ----------
+        hold_seconds
+            No launcher takes the children that this frees for so long: time to give them other
+            parents.
 
         Raises
         ------

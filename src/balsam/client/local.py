@@ -160,9 +160,13 @@ class LocalClient:
 
         return self._store.write(update, _everybody)
 
-    def move_jobs(self, query: Query, state: State, message: str = "") -> int:
+    def move_jobs(
+        self, query: Query, state: State, message: str = "", *, hold_seconds: float = 0.0
+    ) -> int:
         return self._store.write(
-            lambda connection: jobs.move(connection, query, state, message, self._clock()),
+            lambda connection: jobs.move(
+                connection, query, state, message, self._clock(), hold_seconds
+            ),
             _everybody,
         )
 

@@ -17,7 +17,7 @@ from balsam.compat.apps import ApplicationDefinition
 from balsam.compat.batch_jobs import QueuedLaunch
 from balsam.compat.exceptions import NoSuchApp, NoSuchJob, SeveralJobs
 from balsam.compat.fields import Field, View, integer, number, text
-from balsam.compat.jobset import HOLD_SECONDS, BalsamJobs, RealJob, Source
+from balsam.compat.jobset import BalsamJobs, RealJob, Source
 from balsam.compat.links import NOT_WAITED_FOR
 from balsam.compat.past import Past
 from balsam.compat.program import Program
@@ -206,7 +206,9 @@ class BalsamJob(Program, Past, View):
         real = self._real
         record = self.new_record(iter([self.number]))
         try:
-            real.site.jobs.bulk_create([record], reserved=[self.number], hold_seconds=HOLD_SECONDS)
+            real.site.jobs.bulk_create(
+                [record], reserved=[self.number], hold_seconds=states.HOLD_SECONDS
+            )
         except NotFound as error:
             known = ApplicationDefinition.objects.filter(name=real.application).exists()
             raise (NoSuchJob if known else NoSuchApp)(str(error)) from error

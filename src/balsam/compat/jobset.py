@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from balsam.compat.jobs import BalsamJob
 
 T = TypeVar("T")
-#: No launcher takes a new job for so long: scripts of 0.x save a job, then give it its parents.
-HOLD_SECONDS = 1.0
 
 
 class RealJob(Job, kw_only=True, dict=True, eq=False):
@@ -111,7 +109,7 @@ class BalsamJobs(OldNames[T], Jobs[T]):
                 parents = [places.get(parent, parent) for parent in getattr(record, field)]
                 setattr(record, field, parents)
         super().bulk_create(
-            records, batch_size or len(views) or 1, reserved=ids, hold_seconds=HOLD_SECONDS
+            records, batch_size or len(views) or 1, reserved=ids, hold_seconds=states.HOLD_SECONDS
         )
         found = {job.id: job for job in self.site.client.jobs(Query().where(id__in=ids))}
         for view in views:

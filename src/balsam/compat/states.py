@@ -10,6 +10,8 @@ from balsam.errors import nearest
 from balsam.model.query import Filter, Query
 from balsam.model.states import STATES, State
 
+#: No launcher takes a new or freed job for so long: scripts of 0.x next give it its parents.
+HOLD_SECONDS = 1.0
 _AGAIN = (State.CREATED, State.RESTART_READY)
 
 
@@ -45,7 +47,7 @@ def move(client: Client, query: Query, state: str, message: str, *, killed: bool
     ids = [job.id for job in client.jobs(query, ["id"])]
     chosen = Query().where(id__in=ids)
     others = replace(chosen, excludes=((Filter("state", (), "exact", State.USER_KILLED),),))
-    count = client.move_jobs(others, wanted, message)
+    count = client.move_jobs(others, wanted, message, hold_seconds=HOLD_SECONDS)
     if killed and wanted in _AGAIN:
         count += client.rerun_jobs(chosen.where(state=State.USER_KILLED))
     return count

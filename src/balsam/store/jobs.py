@@ -15,7 +15,7 @@ from balsam.errors import AlreadyExists, IllegalMove, InvalidInput, NotFound
 from balsam.model.graph import Kind
 from balsam.model.job import EDITABLE, Job
 from balsam.model.query import Query
-from balsam.model.states import END_STATES, LIVE_STATES, State, may_ask
+from balsam.model.states import END_STATES, LEASABLE_STATES, LIVE_STATES, State, may_ask
 from balsam.store import dialect, moves, select
 from balsam.store.moves import Change
 from balsam.store.rows import JOB_COLUMNS, JobReader, encoded
@@ -186,7 +186,14 @@ def _states_of(
     return [(job, State(state)) for job, state in connection.execute(statement)]
 
 
-def move(connection: Connection, query: Query, state: State, message: str, now: float) -> int:
+def move(
+    connection: Connection,
+    query: Query,
+    state: State,
+    message: str,
+    now: float,
+    hold_seconds: float = 0.0,
+) -> int:
     """Move the selected jobs as a user may (see `Client.move_jobs`)."""
     found = _states_of(connection, query)
     for job, old in found:
@@ -196,8 +203,25 @@ def move(connection: Connection, query: Query, state: State, message: str, now: 
             hint = "; kill it first" if old == State.RUNNING else ""
             raise IllegalMove(f"job {job} is {old} and cannot become {state}{hint}")
     changes = [Change(job, old, state, message) for job, old in found if old != state]
+    waiting = _waiting_children(connection, [c.job for c in changes]) if hold_seconds else []
     restart(connection, changes, now)
+    if waiting:
+        freed = sa.and_(dialect.among(jobs.c.id, waiting), jobs.c.state.in_(LEASABLE_STATES))
+        connection.execute(sa.update(jobs).where(freed).values(retry_at=now + hold_seconds))
     return len(changes)
+
+
+def _waiting_children(connection: Connection, parents: list[int]) -> list[int]:
+    """Return the children of *parents* that wait."""
+    statement = (
+        sa.select(dependencies.c.child)
+        .join(jobs, jobs.c.id == dependencies.c.child)
+        .where(
+            dialect.among(dependencies.c.parent, parents), jobs.c.state == State.AWAITING_PARENTS
+        )
+        .distinct()
+    )
+    return list(connection.scalars(statement))
 
 
 def restart(connection: Connection, changes: list[Change], now: float) -> None:
