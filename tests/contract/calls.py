@@ -12,6 +12,7 @@ import pytest
 from balsam.client.local import LocalClient
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
+from balsam.model.graph import Kind
 from balsam.model.job import Job
 from balsam.model.query import ALL
 from balsam.model.service import ServiceInfo, ServiceStatus
@@ -33,6 +34,7 @@ WRITES: dict[str, Callable[[LocalClient], Any]] = {
     "kill_jobs": lambda client: client.kill_jobs(ALL, recursive=True),
     "delete_jobs": lambda client: client.delete_jobs(ALL),
     "add_dependency": lambda client: client.add_dependency(1, 2),
+    "remove_dependency": lambda client: client.remove_dependency(3, 2),
     "register_launcher": lambda client: client.register_launcher(LauncherInfo(host="h", pid=1), 9),
     "lease": lambda client: client.lease(1, LeaseRequest(limit=5)),
     "report": lambda client: client.report(
@@ -57,6 +59,7 @@ READS: dict[str, Callable[[LocalClient], Any]] = {
     "dependencies": lambda client: client.dependencies([1]),
     "events": lambda client: client.events(ALL),
     "iterate_events": lambda client: list(client.iterate_events(ALL)),
+    "transfers": lambda client: client.transfers(ALL),
     "attempts": lambda client: client.attempts([1]),
     "iterate_attempts": lambda client: list(client.iterate_attempts(ALL)),
     "batch_jobs": lambda client: client.batch_jobs(ALL),
@@ -71,12 +74,13 @@ READS: dict[str, Callable[[LocalClient], Any]] = {
 
 
 def fill(client: LocalClient) -> None:
-    """One app; jobs 1 (leased by launcher 1), 2, and 3, which has ended."""
+    """One app; jobs 1 (leased by launcher 1), 2, and its parent 3, which has ended."""
     client.add_app(App(name="a", executable="x"))
     client.register_launcher(LauncherInfo(host="h", pid=1), 60)
     add(client, "held", "free", "ended")
     client.lease(1, LeaseRequest(limit=1))
     client.move_jobs(ALL.where(name="ended"), State.FAILED)
+    client.add_dependency(3, 2, Kind.ANY)
     client.create_batch_job(BatchJob(name="b1"))
     client.register_service(ServiceInfo(host="h"), -1)
 

@@ -24,13 +24,14 @@ from balsam.errors import (
     StoreError,
     StoreFull,
     StoreUnreadable,
+    TransferBroken,
 )
 from balsam.model.app import App
 from balsam.model.query import ALL
 from tests.contract.calls import NEW, READS, WRITES, checkpointed, look, on_sqlite
 from tests.contract.pilot import add
 
-NEITHER = {"close", "now", "watch"}
+NEITHER = {"close", "now", "watch", "reserve_jobs"}
 
 
 def test_every_method_of_a_client_is_tried() -> None:
@@ -266,5 +267,6 @@ def test_only_some_errors_are_worth_another_try() -> None:
         return {error}.union(*(below(sub) for sub in error.__subclasses__()))
 
     retryable = {error for error in below(BalsamError) if error.retryable}
-    assert retryable == {StoreAway, StoreBusy, StoreConflict, StoreFull, SchedulerAway, NoScheduler}
+    of_the_store = {StoreAway, StoreBusy, StoreConflict, StoreFull}
+    assert retryable == of_the_store | {SchedulerAway, NoScheduler, TransferBroken}
     assert {error.exit_code for error in below(StoreError)} == {1}

@@ -16,7 +16,7 @@ from tests.integration.hosts.conftest import Pilot, StartPilot
 
 S = State
 #: Seconds for which the host is away in the longest test; a minute shows no more than this.
-CUT = float(os.environ.get("BALSAM_TEST_CUT_SECONDS", "24"))
+CUT = float(os.environ.get("BALSAM_TEST_CUT_SECONDS", "30"))
 #: Notes the start and the end of each run.
 NOTED = """#
 echo start $BALSAM_JOB_ID >> {file}
@@ -67,7 +67,7 @@ def test_a_host_that_is_cut_off_costs_nothing_but_time(
     notes = Notes(campaign)
     long = add(campaign, "long", 16, args=f"{CUT / 2.4:g}", priority=1)
     jobs = long + add(campaign, "short", 300)
-    started = pilot("--persistent", settings={"nodes.silence_seconds": CUT / 6})
+    started = pilot("--persistent", settings={"nodes.silence_seconds": max(5, CUT / 6)})
     on_h3 = wait_until(
         lambda: [a.job for a in campaign.client.attempts(long) if a.node == "h3"],
         lambda: started.launcher.output,
