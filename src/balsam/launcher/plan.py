@@ -121,8 +121,7 @@ class Planner:
         self._deadline.learn(lease.run_times)
         for job in lease.jobs:
             held = Held(job, lease.apps.get(job.application), lease.results)
-            run_time = self._deadline.run_time(job)
-            if run_time is not None:
+            if (run_time := self._deadline.run_time(job)) is not None:
                 self._board.classes.of(job).expect(run_time)
             self.held[job.id or 0] = held
             self.labels[job.id or 0] = f"[{job.name} | {job.job_id[:8]}]"
