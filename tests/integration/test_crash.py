@@ -150,12 +150,16 @@ def test_orphans_of_jobs_are_reaped_while_the_launcher_runs(
 
 
 def kill_all_of(launcher: Launcher) -> None:
-    """kill -9 the launcher, its guardian and its worker, so that none sees another's end."""
+    """kill -9 the launcher, its guardian and its worker, so that none sees another's end.
+
+    The children first: a stopped process whose parent ends is continued by the kernel, if that
+    leaves its process group an orphan.
+    """
     victims = [psutil.Process(launcher.process.pid)]
     victims += [p for p in victims[0].children(recursive=True) if _is_worker(p)]
     for victim in victims:
         _signal(victim, signal.SIGSTOP)
-    for victim in victims:
+    for victim in reversed(victims):
         _signal(victim, signal.SIGKILL)
     launcher.process.wait()
     wait_until(lambda: not any(is_running(victim.pid) for victim in victims))
