@@ -251,11 +251,19 @@ def test_misspelt_template_is_told(hello: Balsam) -> None:
     assert "name 'x{j}': {j} is no template here (there are i)." in done.stderr
 
 
-def test_unused_column_is_told(hello: Balsam, tmp_path: Path) -> None:
-    (tmp_path / "runs.csv").write_text("name,nmu_nodes\na,8\n")
-    done = hello(*JOB[:1], *JOB[3:], "--from-file", "runs.csv")
+def test_a_misspelt_column_is_refused(hello: Balsam, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("name,state,nmu_nodes\na,FAILED,8\n")
+    words = (*JOB[:1], *JOB[3:], "--from-file", "runs.csv")
+    done = hello(*words)
+    assert done.returncode == 2
+    assert "runs.csv: column 'nmu_nodes' is no field" in done.stderr
+    assert "Did you mean 'num_nodes'?" in done.stderr
+    assert jobs(hello) == []
+    done = hello(*words, "--ignore-unknown-columns")
     ok(done)
-    assert "'nmu_nodes'" in done.stderr
+    assert "no template uses the columns 'state', 'nmu_nodes'" in done.stderr
+    (tmp_path / "runs.csv").write_text("name,parm:x\na,8\n")
+    assert "Did you mean 'param:x'?" in hello(*words).stderr
 
 
 def test_nothing_half_done_when_a_late_line_is_bad(hello: Balsam, tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ class Launcher:
     def output(self) -> str:
         return self._output.read_text()
 
-    def wait(self) -> str:
-        """Wait for its end, which must be a good one; return what it said."""
+    def wait(self, expected: int = 0) -> str:
+        """Wait for its end with the exit code *expected*; return what it said."""
         try:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             pytest.fail(f"the launcher goes on after {PATIENCE} s:\n{self.output}")
-        assert code == 0, self.output
+        assert code == expected, self.output
         return self.output
 
     def guardian(self) -> psutil.Process:

@@ -29,9 +29,9 @@ def check_restarted(campaign: Campaign, job: int, reason: str) -> None:
     assert (attempt.outcome, attempt.exit_code) == (Outcome.TIMEOUT, -signal.SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_launcher_that_is_asked_to_end_gives_its_jobs_back(
-    campaign: Campaign, start: Start, run: Run, number: int
+    campaign: Campaign, start: Start, run: Run, number: int, code: int
 ) -> None:
     """Fault L5: all that runs is asked, and another launcher goes on in the same directory."""
     campaign.app("patient", PATIENT)
@@ -40,7 +40,7 @@ def test_a_launcher_that_is_asked_to_end_gives_its_jobs_back(
     campaign.wait_for_output(jobs[0], "ready")
     campaign.wait_for_output(jobs[1], "ready")
     launcher.process.send_signal(number)
-    said = launcher.wait()
+    said = launcher.wait(code)
     assert f"got {signal.Signals(number).name}" in said
     for job in jobs[:2]:
         check_restarted(campaign, job, signal.Signals(number).name)

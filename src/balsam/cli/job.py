@@ -15,14 +15,14 @@ from balsam.cli import options
 from balsam.cli.context import confirm, open_site, warn
 from balsam.cli.insertion import BATCH, insert, read_back, spelled
 from balsam.cli.output import job_record, print_json, text
-from balsam.cli.prototype import Given, Prototype, Summary, option_name
+from balsam.cli.prototype import ENTRY_FIELDS, Given, Prototype, Summary, option_name
 from balsam.cli.selectors import one_job, resolve_all
 from balsam.cli.sources import Source
 from balsam.client.interface import Client
-from balsam.errors import CannotStart, InvalidInput, NotFound, nearest
+from balsam.errors import CannotStart, InvalidInput, NotFound, UnknownField, nearest
 from balsam.lifecycle.environ import parameters_of
 from balsam.model.app import App, command_line
-from balsam.model.job import EDITABLE, Job
+from balsam.model.job import EDITABLE, FIELDS, Job
 from balsam.model.query import ALL, Query, parse
 
 REQUIRED = ("name", "workflow", "application")
@@ -140,6 +140,8 @@ def _add(
     if missing:
         raise InvalidInput(f"the following options are required: {', '.join(missing)}")
     prototype = Prototype(shared, said, source)
+    if not args.ignore_unknown_columns:
+        _refuse_columns(args.from_file, prototype.unused)
     summary = prototype.check()
     if summary.first is None:
         raise InvalidInput(f"{args.each_line or args.from_file} has no records: no job to add")
@@ -175,6 +177,21 @@ def _add(
     else:
         print(f"Added {total} jobs to database: {spelled(spans)}")
     return 0
+
+
+def _refuse_columns(file: str, unused: list[str]) -> None:
+    """Raise `InvalidInput` when a column that nothing uses has no name of a field."""
+    for column in unused:
+        if column.replace("-", "_") in FIELDS:  # Balsam's own, of jobs that `balsam ls` printed
+            continue
+        prefix, colon, key = column.partition(":")
+        known = [f"{entry}:{key}" for entry in ENTRY_FIELDS] if colon else list(EDITABLE)
+        hint = nearest(column if colon else prefix.replace("-", "_"), known)
+        raise UnknownField(
+            f"--from-file {file}: column {column!r} is no field of a job, and no template uses"
+            f" it.{hint} Use it as {{{column}}}, or give"
+            " --ignore-unknown-columns"
+        )
 
 
 def _refuse_unknown(names: Iterable[str], apps: dict[str, App]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 from argparse import Namespace
 
 from balsam.cli.context import open_site
@@ -79,7 +80,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def run(args: Namespace) -> int:
+    from balsam.cli.main import INTERRUPTED
     from balsam.config import user_name
+    from balsam.launcher.options import why_ended_by
     from balsam.launcher.start import LauncherRequest, run_launcher
 
     counts = "time_limit_minutes", "gpus_per_node", "limit_nodes", "offset_nodes", "batch_job"
@@ -104,5 +107,7 @@ def run(args: Namespace) -> int:
         output=args.output,
     )
     with open_site(args) as client:
-        run_launcher(client, request)
-    return 0
+        reason = run_launcher(client, request)
+    # As shells say it, so that scripts see that somebody interrupted them. SIGTERM is how batch
+    # systems end what has had its time: the launcher then has done its work.
+    return INTERRUPTED if reason == why_ended_by(signal.SIGINT) else 0

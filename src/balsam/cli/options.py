@@ -53,7 +53,8 @@ Templates work in names, workflows, arguments, parameters, tags, data, environme
 Other braces stay as they are.
 A column named like a field of jobs (name, args, num_nodes, wall_time_minutes, data, parents,
 ...) sets this field, and param:X, tag:X, env:X, data:X set one entry. An option wins over a
-column. In JSON lines and JSON a key may be missing, in CSV a cell empty: the default holds.
+column. A column that is no field and stands in no template is an error. In JSON lines and
+JSON a key may be missing, in CSV a cell empty: the default holds.
 FILE - is standard input: lines, or JSON lines.
 Everything is checked before the first job is added."""
 
@@ -105,6 +106,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     many.add_argument("--each-line", metavar="FILE", help="one job for each line (- : stdin)")
     many.add_argument(
         "--from-file", metavar="FILE", help="one job for each record of FILE.csv .json .jsonl .toml"
+    )
+    parser.add_argument(
+        "--ignore-unknown-columns",
+        action="store_true",
+        help="take a --from-file with columns that are no fields and that no template uses",
     )
     parser.add_argument("--dry-run", action="store_true", help="check and show, add nothing")
     parser.add_argument("--json", action="store_true", help="print the jobs as JSON")

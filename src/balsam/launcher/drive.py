@@ -24,6 +24,7 @@ from balsam.launcher.invitation import Invitation
 from balsam.launcher.link import Links
 from balsam.launcher.log import Log
 from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
+from balsam.launcher.options import why_ended_by
 from balsam.launcher.plan import Planner
 from balsam.launcher.team import Team
 from balsam.launcher.unsent import Unsent
@@ -371,7 +372,7 @@ class Driver:
             name = signal.Signals(number).name
             if self._ends == 1:
                 self.note(f"got {name}: asking what runs to end; a second one kills it")
-                self._planner.stop(f"the launcher got {name}")
+                self._planner.stop(why_ended_by(number))
             else:
                 self._planner.hurry()
                 self._stager.stop_all()

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
 import msgspec
 
 from balsam.model.wire import LeaseRequest
+
+
+def why_ended_by(number: int) -> str:
+    """Return why a launcher ends that got the signal *number*."""
+    return f"the launcher got {signal.Signals(number).name}"
 
 
 class Options(msgspec.Struct, kw_only=True):

@@ -130,7 +130,7 @@ def test_the_end_of_the_launcher_is_the_end_on_every_host(
     )
     started.launcher.process.send_signal(number)
     if number != signal.SIGKILL:
-        started.launcher.wait()
+        started.launcher.wait(130 if number == signal.SIGINT else 0)
         assert campaign.states() == {"RESTART_READY": 9}, started.launcher.output
     started.launcher.process.wait()
     hosts.wait_until_empty()
