@@ -25,7 +25,7 @@ from balsam.model.job import Job
 from balsam.model.states import State
 from balsam.model.wire import Attempt, LauncherInfo, LeaseRequest, Move, Outcome, Report
 from balsam.store.database import Database
-from balsam.store.schema import FREE
+from balsam.store.schema import QUEUED
 
 JOBS, BATCH, LEASE = 40_000, 20_000, 1_000
 Tell = Callable[..., None]
@@ -93,7 +93,7 @@ class Bare:
         skip = "FOR NO KEY UPDATE SKIP LOCKED" if self._is_server else ""
         hint = "" if self._is_server else "INDEXED BY ix_jobs_queue"
         statement = (
-            f"WITH chosen AS (SELECT id FROM jobs {hint} WHERE {FREE} ORDER BY {order}"
+            f"WITH chosen AS (SELECT id FROM jobs {hint} WHERE {QUEUED} ORDER BY {order}"
             f" LIMIT {LEASE} {skip}) UPDATE jobs SET launcher_id = 1 WHERE id IN"
             " (SELECT id FROM chosen) RETURNING *"
         )

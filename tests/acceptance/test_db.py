@@ -145,7 +145,8 @@ def downgrade(file: Path) -> None:
         ALTER TABLE launchers DROP COLUMN scheduler_id;
         DROP TABLE run_times; ALTER TABLE attempts DROP COLUMN placement;
         ALTER TABLE jobs DROP COLUMN signal; ALTER TABLE apps DROP COLUMN signal;
-        DROP INDEX ix_jobs_queue; DROP INDEX ix_jobs_retry_at;
+        ALTER TABLE launchers DROP COLUMN kind;
+        DROP INDEX ix_jobs_queue; DROP INDEX ix_jobs_retry_at; DROP INDEX ix_jobs_to_stage;
         ALTER TABLE jobs DROP COLUMN retry; ALTER TABLE jobs DROP COLUMN retry_at;
         ALTER TABLE jobs DROP COLUMN timeouts; ALTER TABLE jobs DROP COLUMN crashes;
         ALTER TABLE apps DROP COLUMN retry;

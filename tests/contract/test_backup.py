@@ -38,7 +38,7 @@ def test_a_backup_has_all_rows(
         name: len(found) for name, found in there.items()
     }
     assert maintenance.read_backup(file, quietly) == told
-    assert (told.site, told.revision) == (str(site), "0006")
+    assert (told.site, told.revision) == (str(site), "0007")
     if database == "sqlite":
         assert rows_of_file(file) == there
 

@@ -25,6 +25,7 @@ from balsam.model.wire import (
     Attempt,
     Event,
     LauncherInfo,
+    LauncherKind,
     Lease,
     LeaseRequest,
     Outlook,
@@ -270,9 +271,10 @@ class Client(Protocol):
         Parameters
         ----------
         limit
-            Look at so many at most of those that are free (the first in the queue), that
-            launchers have, that wait for their retry, and that wait for parents. Without it, all
-            jobs are looked at: for questions of users, not for what is asked again and again.
+            Look at so many at most of those that are free (the first in the queue), whose files
+            are to be moved, that launchers have, that wait for their retry, and that wait for
+            parents. Without it, all jobs are looked at: for questions of users, not for what is
+            asked again and again.
         """
 
     def service(self) -> ServiceInfo | None:
@@ -303,14 +305,23 @@ class Client(Protocol):
     def register_launcher(self, info: LauncherInfo, lease_seconds: float) -> int:
         """Enter a launcher and return its id, which fences everything it reports."""
 
-    def launchers(self, *, live: bool = True) -> list[LauncherInfo]:
-        """Return the launchers that have not ended (or all), oldest first."""
+    def launchers(
+        self, *, live: bool = True, kind: LauncherKind | None = LauncherKind.PILOT
+    ) -> list[LauncherInfo]:
+        """Return the launchers that have not ended (or all), oldest first.
+
+        Services move files as launchers of a *kind* of their own; None: launchers of all kinds.
+        """
 
     def lease(self, launcher_id: int, request: LeaseRequest) -> Lease:
         """Lease up to `request.limit` free jobs that the launcher can take.
 
         Jobs come by priority, then large and long first. A request with the number of the
         last one that had an answer gets that answer again. Raises `LeaseLost`.
+
+        Jobs whose files are to be moved first are not among these, but come beside them, as many
+        as `request.stage_in` and `request.stage_out` say: those of users whose live service moves
+        files only to a launcher that does not leave them to it (`request.leave_files`).
         """
 
     def report(self, launcher_id: int, report: Report) -> list[Refusal]:

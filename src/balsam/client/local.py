@@ -27,6 +27,7 @@ from balsam.model.wire import (
     Attempt,
     Event,
     LauncherInfo,
+    LauncherKind,
     Lease,
     LeaseRequest,
     Outlook,
@@ -106,10 +107,11 @@ class LocalClient:
             raise InvalidInput(f"{len(ids)} reserved ids were given for {len(new)} jobs")
 
         def insert(connection: Connection) -> None:
-            hooks = apps.are_preparing(connection, checked.applications)
-            checked.check_apps(hooks, lambda: apps.all_names(connection))
+            found = apps.named(connection, checked.applications)
+            checked.check_apps(found, lambda: apps.all_names(connection))
+            checked.check_parameters(found)
             jobs.require(connection, checked.outside_parents)
-            preparing = {name for name, has_hook in hooks.items() if has_hook}
+            preparing = {name for name, app in found.items() if app.has_hook("preprocess")}
             owner, now = user_name(), self._clock()
             if reserved is not None:
                 jobs.check_reserved(connection, ids)
@@ -152,7 +154,7 @@ class LocalClient:
         def update(connection: Connection) -> int:
             if "application" in checked:
                 NewJobs([]).check_apps(
-                    apps.are_preparing(connection, {checked["application"]}),
+                    apps.named(connection, {checked["application"]}),
                     lambda: apps.all_names(connection),
                     {checked["application"]},
                 )
@@ -298,8 +300,12 @@ class LocalClient:
             lambda connection: launchers.register(connection, info, now, now + lease_seconds)
         )
 
-    def launchers(self, *, live: bool = True) -> list[LauncherInfo]:
-        return self._store.read(lambda connection: launchers.fetch(connection, live))
+    def launchers(
+        self, *, live: bool = True, kind: LauncherKind | None = LauncherKind.PILOT
+    ) -> list[LauncherInfo]:
+        return self._store.read(
+            lambda connection: launchers.fetch(connection, live=live, kind=kind)
+        )
 
     def lease(self, launcher_id: int, request: LeaseRequest) -> Lease:
         return self._store.write(

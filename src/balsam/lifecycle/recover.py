@@ -76,7 +76,7 @@ class Recovery:
         ended = {info.id for info in self._client.expired_launchers()}
         overdue: dict[int, float] = {}
         freed = 0
-        for info in self._client.launchers():
+        for info in self._client.launchers(kind=None):
             if info.id == self._own:
                 continue
             visible = info.host == self._host and _is_of_this_pid_space(info)

@@ -15,6 +15,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     launcher_id: int | None = None  #: the launcher that has them; None: they are free
     is_delayed: bool = False  #: they wait for the time of their retry
     retry_at: float | None = None  #: the first of these times
+    to_stage: bool = False  #: their next step is to move files from or to URLs
     num_nodes: int = 1
     ranks_per_node: int = 1
     threads_per_rank: int = 1

@@ -100,6 +100,14 @@ class Job(msgspec.Struct, kw_only=True):
         )
 
 
+def needs_transfer(job: Job) -> bool:
+    """Tell whether a job's next step is to move files from or to URLs."""
+    if job.state == State.READY:
+        return bool(job.stage_in_url)
+    out = job.stage_out_url and job.stage_out_files
+    return job.state == State.POSTPROCESSED and bool(out)
+
+
 FIELDS: dict[str, msgspec.structs.FieldInfo] = {f.name: f for f in records.fields(Job)}
 #: Fields that are computed or kept in other tables: no column of their own.
 DERIVED = ("job_id", "workdir", "parents", "parents_failed", "parents_any")

@@ -169,6 +169,13 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
+class LauncherKind(StrEnum):
+    """What holds leases on jobs."""
+
+    PILOT = "pilot"  #: runs jobs on its nodes
+    SERVICE = "service"  #: the site's service: it has no nodes, and moves files only
+
+
 class LauncherInfo(msgspec.Struct, kw_only=True):
     """A launcher as the store knows it."""
 
@@ -192,6 +199,7 @@ class LauncherInfo(msgspec.Struct, kw_only=True):
     tags: dict[str, str] = {}  #: it takes jobs that have all these
     jobs_of: str = ""  #: the user whose jobs it takes; '': anybody's
     ends_at: float | None = None  #: when its time is over; None: that is not known
+    kind: LauncherKind = LauncherKind.PILOT
 
 
 class LeaseRequest(msgspec.Struct, kw_only=True):
@@ -213,6 +221,12 @@ class LeaseRequest(msgspec.Struct, kw_only=True):
     too_long: list[tuple[str, int]] = []
     only_priority_from: int | None = None  #: only jobs of at least this priority
     number: int = 0  #: the launcher's 1st, 2nd, … request; 0: not numbered
+    # Jobs whose files are to be moved come beside the `limit` others. A launcher without nodes
+    # has a limit of 0, and is given these whatever they need to run.
+    stage_in: int = 0  #: most jobs whose files are to be brought
+    stage_out: int = 0  #: most jobs whose results are to be taken away
+    leave_files: bool = True  #: none of either where a live service moves them
+    staged_ahead: int | None = None  #: to bring no more while so many staged in are free
 
 
 class Lease(msgspec.Struct, kw_only=True):
@@ -227,6 +241,7 @@ class Lease(msgspec.Struct, kw_only=True):
     next_in: float | None = None  #: seconds until a job that waits for its retry can be leased
     #: Of these jobs' parents whose results are among their arguments: what they returned, by id.
     results: dict[int, str] = {}
+    has_mover: bool = False  #: a live service moves the files of the jobs that the launcher takes
 
 
 class Renewal(msgspec.Struct, kw_only=True):
@@ -245,3 +260,4 @@ class Outlook(msgspec.Struct, kw_only=True):
     held_elsewhere: int  #: jobs leased by other launchers
     delayed: int = 0  #: free jobs that wait for their retry
     too_long: int = 0  #: free jobs that its nodes could hold, but not the time that is left
+    to_stage: int = 0  #: free jobs whose files are to be moved first

@@ -12,13 +12,14 @@ from balsam.model.demand import Waiting
 from balsam.model.states import END_STATES, LEASABLE_STATES, State
 from balsam.store import dialect
 from balsam.store.rows import reader_of
-from balsam.store.schema import DELAYED, FREE, jobs
+from balsam.store.schema import DELAYED, FREE_TO_STAGE, QUEUED, TO_STAGE, jobs
 
 _PLAIN = (
     *("num_nodes", "ranks_per_node", "threads_per_rank", "threads_per_core", "cores_per_rank"),
     *("gpus_per_rank", "memory_mib", "node_packing_count", "wall_time_minutes"),
     *("application", "owner", "state", "launcher_id"),
 )
+_COMPUTED = ("is_delayed", "to_stage", "was_timed_out", "workflow")
 _NAMES = [field.name for field in records.fields(Waiting)]
 
 
@@ -28,11 +29,13 @@ def fetch(connection: Connection, limit: int | None, *, by_workflow: bool) -> li
     Parameters
     ----------
     limit
-        Look at so many at most of those that are free (the first in the queue), that launchers
-        have, that wait for their retry, and that wait for parents; None: at all.
+        Look at so many at most of those that are free (the first in the queue), whose files are to
+        be moved, that launchers have, that wait for their retry, and that wait for parents; None:
+        at all.
     """
     delayed = dialect.using_index(_jobs(by_workflow), jobs, "ix_jobs_retry_at")
     free = dialect.using_index(_jobs(by_workflow), jobs, "ix_jobs_queue")
+    to_stage = dialect.using_index(_jobs(by_workflow), jobs, "ix_jobs_to_stage")
     held = jobs.c.launcher_id.is_not(None)
     if limit is None:
         parts = [_jobs(by_workflow).where(jobs.c.state.not_in(END_STATES))]
@@ -41,7 +44,8 @@ def fetch(connection: Connection, limit: int | None, *, by_workflow: bool) -> li
         waits = jobs.c.state == State.AWAITING_PARENTS
         unheld = jobs.c.launcher_id.is_(None), jobs.c.state.in_(LEASABLE_STATES)
         parts = [
-            free.where(sa.text(FREE)).order_by(*order, jobs.c.id),
+            free.where(sa.text(QUEUED)).order_by(*order, jobs.c.id),
+            to_stage.where(sa.text(FREE_TO_STAGE)),
             _jobs(by_workflow).where(held, jobs.c.state.not_in(END_STATES)),
             delayed.where(sa.text(DELAYED), *unheld).order_by(jobs.c.retry_at),
             _jobs(by_workflow).where(waits).order_by(jobs.c.id),
@@ -60,6 +64,7 @@ def _jobs(by_workflow: bool) -> sa.Select[Any]:
         jobs.c.retry_at,
         jobs.c.updated_at,
         jobs.c.retry_at.is_not(None).label("is_delayed"),
+        sa.literal_column(TO_STAGE, sa.Boolean()).label("to_stage"),
         (jobs.c.timeouts > 0).label("was_timed_out"),
         workflow,
     )
@@ -67,7 +72,7 @@ def _jobs(by_workflow: bool) -> sa.Select[Any]:
 
 def _counted(connection: Connection, statement: sa.Select[Any]) -> list[Waiting]:
     some = statement.subquery()
-    kinds = [some.c[name] for name in (*_PLAIN, "is_delayed", "was_timed_out", "workflow")]
+    kinds = [some.c[name] for name in (*_PLAIN, *_COMPUTED)]
     counts = {
         "count": sa.func.count().label("count"),
         "example": sa.func.min(some.c.id).label("example"),

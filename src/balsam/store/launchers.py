@@ -15,17 +15,25 @@ from sqlalchemy.engine import Connection
 from balsam.errors import LeaseLost
 from balsam.model import records
 from balsam.model.app import App
-from balsam.model.job import Job
+from balsam.model.job import Job, needs_transfer
 from balsam.model.payload import REFERS
 from balsam.model.resources import UNITS
 from balsam.model.retry import crash_reason, is_over_limit
 from balsam.model.states import LEASABLE_STATES, State
-from balsam.model.wire import LauncherInfo, Lease, LeaseRequest, Outcome, Outlook, Renewal
-from balsam.store import batch_jobs, dialect, moves, run_times, transfers
+from balsam.model.wire import (
+    LauncherInfo,
+    LauncherKind,
+    Lease,
+    LeaseRequest,
+    Outcome,
+    Outlook,
+    Renewal,
+)
+from balsam.store import batch_jobs, dialect, moves, run_times, to_stage, transfers
 from balsam.store import rows as row_mapping
 from balsam.store.moves import Change
 from balsam.store.rows import JobReader
-from balsam.store.schema import DELAYED, FREE, apps, attempts, jobs, launchers
+from balsam.store.schema import DELAYED, FREE_TO_STAGE, QUEUED, apps, attempts, jobs, launchers
 
 #: What a launcher needs to know of a job: everything but what only users read.
 _NOT_NEEDED = ("data", "description", "owner", "created_at", "pending_parents")
@@ -48,11 +56,15 @@ def register(connection: Connection, info: LauncherInfo, now: float, expires_at:
     return int(connection.execute(statement).scalar_one())
 
 
-def fetch(connection: Connection, live: bool) -> list[LauncherInfo]:
-    """Return launchers, oldest first."""
+def fetch(
+    connection: Connection, *, live: bool, kind: LauncherKind | None = None
+) -> list[LauncherInfo]:
+    """Return launchers (of one kind, or all), oldest first."""
     statement = sa.select(*(launchers.c[name] for name in _INFO_COLUMNS)).order_by(launchers.c.id)
     if live:
         statement = statement.where(launchers.c.ended_at.is_(None))
+    if kind is not None:
+        statement = statement.where(launchers.c.kind == kind)
     read = row_mapping.reader_of(LauncherInfo, _INFO_COLUMNS)
     return [read(row) for row in connection.execute(statement)]
 
@@ -154,7 +166,11 @@ def lease(
     again = _leased_before(connection, launcher, request.number)
     if again is None:
         _end_delays(connection, now)
-    rows = _take_free(connection, launcher, request) if again is None else again
+    movers = to_stage.movers(connection, now)
+    rows = again
+    if rows is None:
+        rows = _take_free(connection, launcher, request) if request.limit else []
+        rows += _take_to_stage(connection, launcher, request, movers)
     found = reader.read(connection, rows, _LEASED_FIELDS)
     found.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
     if again is None and request.number and found:
@@ -168,8 +184,14 @@ def lease(
         apps={app.name: app for app in map(read, chosen_apps)},
         results=_results(connection, [job for job in found if job.payload[:1] == REFERS]),
         run_times=run_times.fetch(connection, names) if names else [],
-        next_in=None if len(found) >= request.limit else _next_in(connection, request, now),
+        next_in=None if _is_filled(request, found) else _next_in(connection, request, now),
+        has_mover=request.owner in movers,
     )
+
+
+def _is_filled(request: LeaseRequest, found: list[Job]) -> bool:
+    """Tell whether as many jobs as were asked for are *found*, beside those with files to move."""
+    return len(found) - sum(map(needs_transfer, found)) >= request.limit
 
 
 def _results(connection: Connection, leased: list[Job]) -> dict[int, str]:
@@ -239,17 +261,49 @@ def _take_free(connection: Connection, launcher: int, request: LeaseRequest) -> 
     )
     chosen = (
         dialect.using_index(sa.select(jobs.c.id), jobs, "ix_jobs_queue")
-        .where(sa.text(FREE), *terms, _fits(request))
+        .where(sa.text(QUEUED), *terms, _fits(request))
         .order_by(*order)
         .limit(request.limit)
         .with_for_update(skip_locked=True, key_share=True)
         .cte("chosen")  # which PostgreSQL surely evaluates once
     )
+    return _given(connection, launcher, chosen, with_batch_job=True)
+
+
+def _given(
+    connection: Connection, launcher: int, chosen: sa.CTE, *, with_batch_job: bool
+) -> list[sa.Row[Any]]:
+    """Give the launcher the jobs *chosen*."""
     statement = sa.update(jobs).where(jobs.c.id.in_(sa.select(chosen.c.id)))
-    batch_job = sa.select(launchers.c.batch_job_id).where(launchers.c.id == launcher)
-    given = {"launcher_id": launcher, "batch_job_id": batch_job.scalar_subquery()}
+    given: dict[str, Any] = {"launcher_id": launcher}
+    if with_batch_job:
+        batch_job = sa.select(launchers.c.batch_job_id).where(launchers.c.id == launcher)
+        given["batch_job_id"] = batch_job.scalar_subquery()
     taken = statement.values(**given).returning(*_LEASED_COLUMNS)
     return list(connection.execute(taken))
+
+
+def _take_to_stage(
+    connection: Connection, launcher: int, request: LeaseRequest, movers: set[str]
+) -> list[sa.Row[Any]]:
+    """Give the launcher the first jobs whose files it is to move: results go before inputs."""
+    found: list[sa.Row[Any]] = []
+    if request.leave_files and request.owner in movers:
+        return found
+    scope = _scope(request)
+    if request.leave_files and movers:
+        scope.append(jobs.c.owner.not_in(movers))
+    ways = (State.POSTPROCESSED, request.stage_out), (State.READY, request.stage_in)
+    for state, most in ways:
+        terms = [*scope, _fits(request)] if request.limit and state == State.READY else scope
+        if state == State.READY and request.staged_ahead is not None:
+            most = min(most, to_stage.room_ahead(connection, request.staged_ahead))
+        if most > 0:
+            chosen = to_stage.first(state, terms, most)
+            # Who takes its results away does not change who ran it.
+            ran = state != State.READY
+            found += _given(connection, launcher, chosen, with_batch_job=not ran)
+    return found
 
 
 def outlook(connection: Connection, launcher: int, request: LeaseRequest) -> Outlook:
@@ -259,7 +313,7 @@ def outlook(connection: Connection, launcher: int, request: LeaseRequest) -> Out
         some = sa.select(jobs.c.id).where(*terms).limit(_COUNT_LIMIT).subquery()
         return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
-    scope, free = _scope(request), sa.text(FREE)
+    scope, free = _scope(request), sa.text(QUEUED)
     now, ever = _fits(request), _fits(request, whole_time=True)
     has_end = request.minutes_left is not None or bool(request.too_long)
     return Outlook(
@@ -271,6 +325,7 @@ def outlook(connection: Connection, launcher: int, request: LeaseRequest) -> Out
         ),
         delayed=count(sa.text(DELAYED), *_waits_free(), *scope),  # type: ignore[arg-type]
         too_long=count(free, *scope, ever, sa.not_(now)) if has_end else 0,  # type: ignore[arg-type]
+        to_stage=count(sa.text(FREE_TO_STAGE), *scope),  # type: ignore[arg-type]
     )
 
 

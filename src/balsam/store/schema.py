@@ -23,7 +23,7 @@ from balsam.model.transfer import Transfer
 from balsam.model.wire import Attempt, Event, LauncherInfo
 
 #: The revision that this code reads and writes (the newest in `migrations/versions`).
-REVISION = "0006"
+REVISION = "0007"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -89,11 +89,24 @@ def _words(words: tuple[str, ...]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
-#: Free, and a launcher can do the next step. Queries must hold this very text for the
-#: partial index `ix_jobs_queue` to serve them. A job with a `retry_at` is not in it, however
-#: many there are: `launchers.lease` puts those whose time has come back.
+#: A job with a `retry_at` is free for nobody, however many there are: `launchers.lease` puts
+#: those whose time has come back.
 DELAYED = "retry_at IS NOT NULL"
-FREE = f"launcher_id IS NULL AND retry_at IS NULL AND state IN ({_words(LEASABLE_STATES)})"
+_FREE = f"launcher_id IS NULL AND retry_at IS NULL AND state IN ({_words(LEASABLE_STATES)})"
+#: Free, and a launcher can do the next step on its nodes. Queries must hold this very text for
+#: the partial index `ix_jobs_queue` to serve them.
+QUEUED = (
+    f"{_FREE} AND (state <> 'READY' OR stage_in_url = '')"
+    " AND (state <> 'POSTPROCESSED' OR stage_out_url = '' OR stage_out_files = '')"
+)
+#: The next step is to move files from or to URLs.
+TO_STAGE = (
+    "((state = 'READY' AND stage_in_url <> '')"
+    " OR (state = 'POSTPROCESSED' AND stage_out_url <> '' AND stage_out_files <> ''))"
+)
+#: Free, with files to be moved: the same for the partial index `ix_jobs_to_stage`. They wait
+#: apart, for there may be very many that no launcher is to take.
+FREE_TO_STAGE = f"{_FREE} AND {TO_STAGE}"
 
 meta = sa.Table(
     "meta",
@@ -173,7 +186,14 @@ _partial_index(
     jobs.c.num_nodes.desc(),
     jobs.c.wall_time_minutes.desc(),
     jobs.c.id,
-    where=FREE,
+    where=QUEUED,
+)
+_partial_index(
+    "ix_jobs_to_stage",
+    jobs.c.state,
+    jobs.c.priority.desc(),
+    jobs.c.id,
+    where=FREE_TO_STAGE,
 )
 
 dependencies = sa.Table(
