@@ -58,7 +58,7 @@ def test_an_app_with_everything(balsam: Balsam, site: Path) -> None:
     shown = ok(balsam(*job, "--param", "x=1 2"))
     assert "Executed command:" in shown
     assert "/bin/echo '1 2' a=b" in shown
-    assert "parameter 'x' of the command has no value" in balsam(*job).stderr
+    assert "parameter 'x' of app 'all' has no value" in balsam(*job).stderr
 
 
 @pytest.mark.parametrize(

@@ -300,11 +300,35 @@ def test_parents_by_their_uuid(hello: Balsam) -> None:
 def test_missing_parameter_is_told(balsam: Balsam) -> None:
     ok(balsam("app", "--name", "hello", "--executable", "echo {{beta}}"))
     done = balsam(*JOB)
-    ok(done)
-    assert "parameter 'beta'" in done.stderr
+    assert done.returncode == 2
+    assert "parameter 'beta' of app 'hello' has no value; give --param beta=" in done.stderr
     done = balsam(*JOB, "--array", "0-1", "--param", "beta={i}")
     assert "hello" in ok(done)
     assert done.stderr == ""
+
+
+def test_parameters_of_another_app_are_refused_with_their_line(
+    balsam: Balsam, tmp_path: Path
+) -> None:
+    ok(balsam("app", "--name", "hello", "--executable", "echo {{beta}}"))
+    ok(balsam("app", "--name", "other", "--executable", "echo {{gamma}}", "--preprocess", "true"))
+    rows: list[dict[str, Any]] = [
+        {"application": "hello", "parameters": {"beta": 1}},
+        {"application": "other"},
+        {"application": "hello", "parameters": {"bete": 1}},
+    ]
+    file = tmp_path / "runs.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    done = balsam(*JOB[:5], "--from-file", "runs.jsonl", "--yes")
+    assert done.returncode == 2, done.stdout
+    said = (
+        "runs.jsonl, line 3: app 'hello' has no parameter 'bete'; it has beta. Did you mean 'beta'?"
+    )
+    assert said in done.stderr
+    assert jobs(balsam) == []
+    ok(balsam(*JOB, "--param", "beta=1"))
+    ok(balsam("mkchild", "--app", "other", env={"BALSAM_JOB_ID": "1"}))
+    assert [job["parameters"] for job in jobs(balsam)] == [{"beta": 1}, {}]
 
 
 def test_help_has_an_example(hello: Balsam) -> None:

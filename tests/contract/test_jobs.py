@@ -12,7 +12,7 @@ import pytest
 from balsam import config
 from balsam.client.local import LocalClient
 from balsam.errors import InvalidInput, NotFound, UnknownField
-from balsam.model.app import App
+from balsam.model.app import App, Parameter
 from balsam.model.job import DERIVED, EDITABLE, Job
 from balsam.model.query import ALL, Query, parse
 from balsam.model.retry import parse_rules
@@ -350,6 +350,26 @@ def test_a_record_of_an_attempt_comes_back(client: LocalClient, pilot: Pilot) ->
     pilot.report(moves=pilot.path(leased, S.RUNNING, S.RUN_DONE), attempts=[given])
     (found,) = client.attempts([id_])
     assert found == msgspec.structs.replace(given, job_id=str(client.identity.uuid(id_)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bete": 1}, "job 'bad': app 'sim' has no parameter 'bete'; it has beta, seed."),
+        ({"seed": 1}, "job 'bad': parameter 'beta' of app 'sim' has no value"),
+    ],
+)
+def test_parameters_are_those_of_the_app(
+    client: LocalClient, given: dict[str, int], message: str
+) -> None:
+    seed = {"seed": Parameter(required=False, default="0")}
+    client.add_app(App(name="sim", executable="sim {{beta}} {{seed}}", parameters=seed))
+    good = Job(name="good", workflow="w", application="sim", parameters={"beta": 1})
+    free = Job(name="free", workflow="w", application="a", parameters={"bete": 1})
+    with pytest.raises(InvalidInput, match=message):
+        client.create_jobs([good, msgspec.structs.replace(good, name="bad", parameters=given)])
+    assert client.jobs(ALL) == []
+    assert len(client.create_jobs([good, free])) == 2
 
 
 def test_two_clients_of_one_site_see_the_same(client: LocalClient, site: Path) -> None:

@@ -111,7 +111,7 @@ def test_jobs_that_cannot_start_fail_with_the_reason_and_the_launcher_goes_on(
         campaign.job("bad_head"): "the interpreter in its first line does not exist",
         campaign.job("no_head"): "a script needs '#!'",
         campaign.job("no_env"): "envscript /no/such/env.sh does not exist",
-        campaign.job("unset"): "parameter 'x' of the command has no value",
+        campaign.job("unset", parameters={"x": 1}): "parameter 'x' of the command has no value",
         campaign.job("true", user_workdir="/no/such/dir"): "/no/such/dir does not exist",
         campaign.job("true", args="x" * 3_000_000): "the arguments of /bin/true are too long",
         campaign.job("removed"): "app 'removed' does not exist (any more)",
@@ -123,6 +123,7 @@ def test_jobs_that_cannot_start_fail_with_the_reason_and_the_launcher_goes_on(
     blocked.parent.mkdir(parents=True, exist_ok=True)
     blocked.symlink_to(tmp_path / "nowhere")
     campaign.client.delete_apps(Query().where(name="removed"))
+    campaign.client.update_jobs(Query().where(application="unset"), {"parameters": {}})
     good = campaign.job("true", "good")
     run()
     for job, reason in expected.items():

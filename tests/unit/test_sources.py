@@ -15,16 +15,20 @@ from balsam.cli.sources import Array, Lines, Single, open_records
 from balsam.cli.templates import Templates
 from balsam.cli.values import field_name, field_value, memory_mib, pair, parameter
 from balsam.errors import InvalidInput, InvalidResources, UnknownField
+from balsam.model.app import App
 from balsam.model.job import Job
 
 BASIC = {"name": "n{i}", "workflow": "w", "application": "a"}
+
+
+APPS = {"sim": App(name="sim", executable="sim {{beta}}")}
 
 
 def made(source: Any, job: Job | None = None, **said: Any) -> list[Job]:
     """All jobs of *source* with the options *said*, after the check that `balsam job` does."""
     said = {"texts": BASIC, **said}
     prototype = Prototype(job or Job(), Given(**said), source)
-    prototype.check()
+    prototype.check(APPS)
     return [job for batch in prototype.batches(2) for job in batch]
 
 
@@ -68,7 +72,7 @@ def test_array_refused(text: str, word: str) -> None:
 
 def test_array_is_checked_without_making_every_job() -> None:
     prototype = Prototype(Job(), Given(texts=BASIC), Array("0-4000000000"))
-    summary = prototype.check()
+    summary = prototype.check({})
     assert summary.first is not None
     assert summary.first.name == "n0"
     assert summary.applications == {"a"}

@@ -21,7 +21,7 @@ from balsam.client.checks import CONTAINER_GPUS, CONTAINER_RUNTIMES, check_keys
 from balsam.client.interface import Client
 from balsam.errors import InvalidInput, MultipleFound, NotFound, nearest
 from balsam.model import records
-from balsam.model.app import App, Container, Parameter, split_words
+from balsam.model.app import App, Container, Parameter, parameter_names, split_words
 from balsam.model.query import ALL
 from balsam.model.retry import rules_of
 
@@ -29,7 +29,6 @@ from balsam.model.retry import rules_of
 _INTERPRETER = re.compile(r"(python|bash|sh|zsh|perl|ruby|Rscript|julia|node|lua)[\d.]*")
 _PLAIN_WORD = re.compile(r"[^\s'\"\\]+")
 
-_PARAMETER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 #: Fields that are command lines.
 COMMANDS = ("executable", "preprocess", "postprocess", "error_handler", "timeout_handler")
 _TYPES = {field.name: field.type for field in records.fields(App)}
@@ -223,11 +222,6 @@ def _parameters(args: argparse.Namespace) -> dict[str, Parameter]:
     if not defaults:
         return {}
     return {n: Parameter(required=n not in defaults, default=defaults.get(n, "")) for n in names}
-
-
-def parameter_names(command: str) -> list[str]:
-    """Return the names in ``{{name}}`` of *command*, in order."""
-    return list(dict.fromkeys(_PARAMETER.findall(command)))
 
 
 def _container(args: argparse.Namespace) -> Container:

@@ -23,6 +23,7 @@ from balsam.errors import CannotStart, InvalidInput, NotFound, UnknownField, nea
 from balsam.lifecycle.environ import parameters_of
 from balsam.model.app import App, command_line
 from balsam.model.job import EDITABLE, FIELDS, Job
+from balsam.model.parameters import shared_parameters
 from balsam.model.query import ALL, Query, parse
 
 REQUIRED = ("name", "workflow", "application")
@@ -88,13 +89,23 @@ def run_mkchild(args: argparse.Namespace) -> int:
         fields = {name: getattr(current, name) for name in EDITABLE}
         fields["parents"] = [*current.parents, current.id]
         _add_parents(said, args, client, fields)
+        name = said.texts.get("application", current.application)
+        if name != current.application:
+            fields["parameters"] = _shared_parameters(client, name, current)
         hooks = {"preprocess": args.preprocessor, "postprocess": args.postprocessor}
         hooks = {name: command for name, command in hooks.items() if command is not None}
         derived = None
         if hooks:
-            derived = _with_hooks(client, said.texts.get("application", current.application), hooks)
+            derived = _with_hooks(client, name, hooks)
             said.texts["application"] = derived.name
         return _add(args, client, Job(**fields), said, source, derived)
+
+
+def _shared_parameters(client: Client, name: str, current: Job) -> dict[str, Any]:
+    """Return the parameters of *current* that a child of the app *name* takes, too."""
+    for app in client.apps(Query(filters=parse({"name": name}, "apps"))):
+        return shared_parameters(app, current.parameters)
+    return current.parameters
 
 
 def _with_hooks(client: Client, name: str, hooks: dict[str, str]) -> App:
@@ -142,12 +153,12 @@ def _add(
     prototype = Prototype(shared, said, source)
     if not args.ignore_unknown_columns:
         _refuse_columns(args.from_file, prototype.unused)
-    summary = prototype.check()
-    if summary.first is None:
-        raise InvalidInput(f"{args.each_line or args.from_file} has no records: no job to add")
     apps = {app.name: app for app in client.apps(ALL)}
     if new_app is not None:
         apps[new_app.name] = new_app
+    summary = prototype.check(apps)
+    if summary.first is None:
+        raise InvalidInput(f"{args.each_line or args.from_file} has no records: no job to add")
     _refuse_unknown(summary.applications, apps)
     _refuse_missing_parents(client, summary.parents)
     _warn(args, client, summary, prototype.unused, apps, source)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -13,8 +14,9 @@ from balsam.cli.sources import Source
 from balsam.cli.templates import Maker, Templates
 from balsam.cli.values import as_text, field_value, json_value, parameter, typed
 from balsam.errors import InvalidInput, InvalidResources
-from balsam.model.app import split_words
+from balsam.model.app import App, split_words
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
+from balsam.model.parameters import check_parameters, taken_by
 from balsam.model.resources import Request
 
 #: Fields whose text may hold templates.
@@ -177,8 +179,13 @@ class Prototype:
                 changes[field] = value
         return msgspec.structs.replace(self._job, **changes)
 
-    def check(self) -> Summary:
+    def check(self, apps: Mapping[str, App]) -> Summary:
         """Make every job that must be looked at, check it, and say what they need.
+
+        Parameters
+        ----------
+        apps
+            Those that there are, by name: jobs give the parameters that these take.
 
         Raises
         ------
@@ -187,12 +194,16 @@ class Prototype:
         """
         summary = Summary()
         source = self._source
+        taken = cache(lambda name: taken_by(apps[name]) if name in apps else None)
         furthest, from_where = 0, ""
         for number, record in enumerate(source.samples(), 1):
             try:
                 job = self.make(record)
                 check_job(job)
                 _check_texts(job)
+                wanted = taken(job.application)
+                if wanted is not None and not job.payload:
+                    check_parameters(wanted, job.args, job.parameters)
                 for parent in (*job.parents, *job.parents_any, *job.parents_failed):
                     if parent >= 0:
                         summary.parents.add(parent)

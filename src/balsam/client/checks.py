@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -13,6 +13,7 @@ from balsam.model import records
 from balsam.model.app import HOOKS, App, Container, Function, Parameter, split_words
 from balsam.model.graph import Kind, find_cycle, spelled_cycle
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
+from balsam.model.parameters import check_parameters, taken_by
 from balsam.model.query import JSON_FIELDS
 from balsam.model.retry import rules_of
 from balsam.model.states import State
@@ -57,6 +58,7 @@ class NewJobs:
     """
 
     def __init__(self, jobs: list[Job]) -> None:
+        self._jobs = jobs
         self.applications = {job.application for job in jobs}
         self.edges: list[tuple[int, int, Kind]] = []
         self._check_jobs(jobs)
@@ -110,6 +112,19 @@ class NewJobs:
     def outside_parents(self) -> set[int]:
         """Ids of parents that must exist already."""
         return {parent for parent, _, _ in self.edges if parent > 0}
+
+    def check_parameters(self, apps: Mapping[str, App]) -> None:
+        """Raise `InvalidInput` unless each job's parameters are those of its app among *apps*."""
+        taken = {name: taken_by(app) for name, app in apps.items()}
+        if not any(taken.values()):
+            return
+        for job in self._jobs:
+            wanted = taken.get(job.application)
+            if wanted is not None and not job.payload:
+                try:
+                    check_parameters(wanted, job.args, job.parameters)
+                except InvalidInput as error:
+                    raise InvalidInput(f"job {job.name!r}: {error}") from error
 
     def check_apps(
         self,

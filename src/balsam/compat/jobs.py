@@ -30,6 +30,8 @@ from balsam.compat.texts import (
 from balsam.errors import InvalidInput, NotFound
 from balsam.model.identity import JobIdentity
 from balsam.model.job import EDITABLE, directory_name
+from balsam.model.parameters import shared_parameters
+from balsam.model.query import Query, parse
 
 #: Fields of 0.x that are Balsam's: what a script assigns to them is not stored.
 _BALSAM_S = ("lock", "tick", "state_history", "queued_launch", "coschedule_num_nodes")
@@ -353,7 +355,16 @@ class BalsamJob(Program, Past, View):
         new._waits = self._waits
         links.keep(new._real, links.parents(self._real))
         new._set(fields)
+        if new._real.application != self._real.application and "parameters" not in fields:
+            new._share_parameters()
         return new
+
+    def _share_parameters(self) -> None:
+        """Leave out the parameters that the job's app, another one than before, does not take."""
+        real = self._real
+        mine = Query(filters=parse({"name": real.application}, "apps"))
+        for app in real.site.client.apps(mine) if real.parameters else ():
+            real.parameters = shared_parameters(app, real.parameters)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of 0.x by name."""

@@ -101,6 +101,11 @@ def split_words(command: str) -> list[str]:
         raise InvalidInput(f"cannot split {command!r} into words: {error}") from error
 
 
+def parameter_names(command: str) -> list[str]:
+    """Return the names in ``{{name}}`` of *command*, in order, each once."""
+    return list(dict.fromkeys(_PARAMETER.findall(command))) if "{{" in command else []
+
+
 def fill(words: list[str], parameters: Mapping[str, object]) -> list[str]:
     """Put *parameters* in the places of ``{{name}}``.
 

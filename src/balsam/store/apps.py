@@ -39,12 +39,12 @@ def fetch(connection: Connection, query: Query) -> list[App]:
     return list(map(reader_of(App, _COLUMNS), connection.execute(select.sliced(statement, query))))
 
 
-def are_preparing(connection: Connection, names: set[str]) -> dict[str, bool]:
-    """Tell of each of the apps that exist among *names* whether it has a preprocess hook."""
-    columns = (apps.c.name, apps.c.preprocess, apps.c.function)
-    rows = connection.execute(sa.select(*columns).where(apps.c.name.in_(names)))
-    hook = "preprocess"
-    return {r.name: bool(r.preprocess) or hook in r.function.get("hooks", ()) for r in rows}
+def named(connection: Connection, names: set[str]) -> dict[str, App]:
+    """Return the apps that exist among *names*, with what matters for new jobs."""
+    columns = [apps.c[name] for name in ("name", "executable", "preprocess", "parameters")]
+    statement = sa.select(*columns, apps.c.function).where(apps.c.name.in_(names))
+    read = reader_of(App, [*(column.name for column in columns), "function"])
+    return {app.name: app for app in map(read, connection.execute(statement))}
 
 
 def all_names(connection: Connection) -> list[str]:
