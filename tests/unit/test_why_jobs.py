@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from balsam.model.app import App, Function
 from balsam.model.run_time import RunTime
 from balsam.model.states import END_STATES, STATES, State
 from balsam.model.wire import Attempt, Outcome
@@ -143,6 +144,16 @@ def test_an_app_that_is_gone() -> None:
     answer = why(job(application="gone"), facts(launchers=[launcher()]))
     assert answer.reason == "app_missing"
     assert "no app 'gone'" in answer.waits_for
+
+
+def test_an_app_without_a_command_runs_when_it_is_a_function() -> None:
+    area = App(name="m.area", function=Function(code="gA==", hooks=["run"]))
+    hollow = App(name="hollow")
+    site = facts(apps={"m.area": area, "hollow": hollow})
+    assert why(job(application="m.area"), site).reason == "no_launcher"
+    answer = why(job(application="hollow"), site)
+    assert answer.reason == "app_missing"
+    assert "app 'hollow' has no executable" in answer.waits_for
 
 
 def test_a_parent_is_followed_to_where_it_begins() -> None:

@@ -161,7 +161,7 @@ def app(subject: Subject, facts: Facts) -> Finding:
         text = f"cannot run: there is no app {name!r} any more, and it fails when it is to run"
         help = f"register it again: `balsam app --name {name} --executable …`"
         return Finding(layer="app", found=text, reason=Reason.APP_MISSING, help=help)
-    if not found.executable:
+    if not found.executable and "run" not in found.function.hooks:
         text = f"cannot run: app {name!r} has no executable"
         help = f"`balsam modify {name} executable … --type apps`"
         return Finding(layer="app", found=text, reason=Reason.APP_MISSING, help=help)
