@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +12,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.engine import Connection as Connection  # for those who may not import SQLAlchemy
 
 from balsam.errors import StoreBusy, StoreError
+from balsam.store.turns import Turns
 
 
 class Database:
@@ -47,6 +50,7 @@ class Database:
         self.engine: Engine = system.open_engine(self.url, busy_seconds)
         #: The server had few connections left when we got ours: it is not ours to keep.
         self.crowded = False
+        self._turns = Turns(system.MOST_CONNECTIONS)
         if self.is_server:
             sa.event.listen(self.engine, "connect", self._look_around)
         # Of a connection that Ctrl-C cut off SQLAlchemy would print a traceback; whoever wants to
@@ -54,15 +58,32 @@ class Database:
         pool_log = logging.getLogger("sqlalchemy.pool")
         if not pool_log.handlers:
             pool_log.addHandler(logging.NullHandler())
-        self.errors = (sa.exc.DBAPIError, sa.exc.TimeoutError, system.DRIVER_ERROR)
+        self.errors = (sa.exc.DBAPIError, system.DRIVER_ERROR)
 
     def _look_around(self, connection: Any, _record: Any) -> None:
         self.crowded = self.system.is_crowded(connection)
 
-    def rest(self) -> None:
-        """Give back the connection between two transactions, where others need it more."""
-        if self.crowded:
-            self.engine.dispose()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until one of our connections is free; give it back where others need it more.
+
+        SQLAlchemy's pool would do the waiting, but not tell those who wait in it when another
+        cannot connect, or throws the pool away: they would wait for nothing, until their time
+        is over.
+
+        Raises
+        ------
+        StoreBusy
+            None came free in time.
+        """
+        if not self._turns.take(max(1.0, self.busy_seconds)):
+            raise StoreBusy(f"{self.name}: our own connection is in use; try again")
+        try:
+            yield
+        finally:
+            if self.crowded:
+                self.engine.dispose()
+            self._turns.give_back()
 
     def another(self) -> Database:
         """Return the same database with a connection of its own."""
@@ -70,8 +91,6 @@ class Database:
 
     def translate(self, error: Exception) -> StoreError:
         """Return Balsam's error for *error* of SQLAlchemy or of the driver."""
-        if isinstance(error, sa.exc.TimeoutError):
-            return StoreBusy(f"{self.name}: our own connection is in use; try again")
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         found: StoreError = self.system.translate(cause, self.name)
         return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,6 @@ from balsam.errors import (
     BalsamError,
     StoreAway,
     StoreConflict,
-    StoreError,
     StoreUncertain,
     StoreUnreadable,
 )
@@ -29,6 +29,7 @@ from balsam.store.schema import counters, meta
 
 if TYPE_CHECKING:
     from balsam.store.listen import Listener
+    from balsam.store.postgres import Mark
 
 #: First and longest pause, in seconds, before a transaction that was undone runs again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
@@ -117,10 +118,7 @@ class Store:
     # transactions ---------------------------------------------------------------------
     def read(self, work: Callable[[Connection], R]) -> R:
         """Return what *work* reads, all of it at one moment."""
-        try:
-            return self._insist(lambda: self._read_once(work))
-        finally:
-            self._database.rest()
+        return self._insist(lambda: self._read_once(work))
 
     def write(self, work: Callable[[Connection], R], tell: Tell = nobody) -> R:
         """Do *work* in one transaction that may write, and wake who waits for what it did.
@@ -133,10 +131,7 @@ class Store:
             The connection was lost at the very end, and the server did not come back in time to
             say whether the change was made.
         """
-        try:
-            return self._insist(lambda: self._write_once(work, tell))
-        finally:
-            self._database.rest()
+        return self._insist(lambda: self._write_once(work, tell))
 
     def _insist(self, once: Callable[[], R]) -> R:
         """Call *once* again when it was in others' way, or its connection was lost."""
@@ -151,42 +146,46 @@ class Store:
             time.sleep(min(left, pause * random.uniform(0.5, 1.5)))
             pause = min(LONGEST_PAUSE, 2 * pause)
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for a connection that is free; give what then goes wrong as Balsam's error.
+
+        A connection that is of no more use is let go of before the next one's turn.
+        """
+        with self._database.turn():
+            try:
+                yield
+            except self._database.errors as error:
+                failure = self._database.translate(error)
+                if isinstance(failure, StoreAway):
+                    self.engine.dispose()
+                raise failure from error
+
     def _read_once(self, work: Callable[[Connection], R]) -> R:
-        try:
-            with self._reader.begin() as connection:
-                return work(connection)
-        except self._database.errors as error:
-            raise self._lost(error) from error
+        with self._turn(), self._reader.begin() as connection:
+            return work(connection)
 
     def _write_once(self, work: Callable[[Connection], R], tell: Tell) -> R:
-        number: str | None = None
+        mark: Mark | None = None
         try:
-            with self._writer.begin() as connection:
+            with self._turn(), self._writer.begin() as connection:
                 result = work(connection)
                 topics = tell(result)
                 if self._database.is_server:
                     if time.monotonic() - self._clock_read_at > CLOCK_SECONDS:
                         self._read_clock(connection)
                     self._notify(connection, topics)
-                    number = self._database.system.transaction_number(connection)
-        except self._database.errors as error:
-            failure = self._lost(error)
-            if number is None or not isinstance(failure, StoreAway):
-                raise failure from error
-            self._find_out(number, failure)
+                    mark = self._database.system.mark(connection)
+        except StoreAway as failure:
+            if mark is None:
+                raise
+            self._find_out(mark, failure)
         if not self._database.is_server:
             ring(self._run, topics, but=self._bells)
         return result
 
-    def _lost(self, error: Exception) -> StoreError:
-        """Return Balsam's error; let go of a connection that is of no more use."""
-        failure = self._database.translate(error)
-        if isinstance(failure, StoreAway):
-            self.engine.dispose()
-        return failure
-
-    def _find_out(self, number: str, failure: StoreAway) -> None:
-        """Return when the transaction *number*, whose end we did not hear, was committed.
+    def _find_out(self, mark: Mark, failure: StoreAway) -> None:
+        """Return when the transaction of *mark*, whose end we did not hear, was committed.
 
         Raises
         ------
@@ -196,19 +195,13 @@ class Store:
             The server does not tell.
         """
 
-        def ask() -> None:
-            with self._writer.begin() as connection:
-                done = self._database.system.was_committed(connection, number)
+        def ask_once() -> None:
+            with self._turn(), self._writer.begin() as connection:
+                done = self._database.system.was_committed(connection, mark)
             if done is None:
                 raise StoreConflict(f"{self.name}: the transaction is still under way")
             if not done:
                 raise _NotCommitted
-
-        def ask_once() -> None:
-            try:
-                ask()
-            except self._database.errors as error:
-                raise self._lost(error) from error
 
         try:
             self._insist(ask_once)
@@ -239,10 +232,8 @@ class Store:
         if self._database.is_server:
             from balsam.store.listen import Listener
 
-            try:
+            with self._turn():
                 return Listener(self._database, topic, self._token)
-            except self._database.errors as error:
-                raise self._lost(error) from error
         bell = Bell(self._run, topic)
         self._bells.add(bell.name)
         return bell

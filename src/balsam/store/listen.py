@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
+from balsam.errors import StoreBusy
 from balsam.model.wire import Topic
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ class Listener:
         self._token = token
         self._thread: _Thread | None = None
         self._heard = False
-        with self._listening(database.engine):
+        with self._listening(database):
             self._heard = False
-        database.rest()
 
     def fileno(self) -> int:
         if self._thread is None:
@@ -75,10 +75,7 @@ class Listener:
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
-            try:
-                self._hear(self._database.engine, max(0.0, left))
-            except self._database.errors:
-                self._database.engine.dispose()
+            if not self._heard_by(self._database, max(0.0, left)):
                 time.sleep(min(FIRST_PAUSE, max(0.0, left)))  # whoever waited asks, and is told
             if self._heard or left <= 0:
                 heard, self._heard = self._heard, False
@@ -93,9 +90,22 @@ class Listener:
         if self._thread is not None:
             self._thread.close()
 
-    def _hear(self, engine: Engine, timeout: float, stop: int | None = None) -> None:
+    def _heard_by(self, database: Database, timeout: float, stop: int | None = None) -> bool:
+        """Wait for a notice as `_hear` does; tell whether we had a connection, and it held."""
+        try:
+            with database.turn():
+                try:
+                    self._hear(database, timeout, stop)
+                except database.errors:
+                    database.engine.dispose()
+                    return False
+        except StoreBusy:
+            return False
+        return True
+
+    def _hear(self, database: Database, timeout: float, stop: int | None) -> None:
         """Wait for a notice of others, or until *stop* is readable."""
-        with self._listening(engine) as raw:
+        with self._listening(database) as raw:
             self._take(raw)
             if not self._heard:
                 waiting = select.poll()
@@ -110,9 +120,9 @@ class Listener:
         self._heard |= any(notice.payload != self._token for notice in notices)
 
     @contextmanager
-    def _listening(self, engine: Engine) -> Iterator[psycopg.Connection[Any]]:
+    def _listening(self, database: Database) -> Iterator[psycopg.Connection[Any]]:
         """Give a connection that listens; a new one may have missed something."""
-        borrowed = engine.raw_connection()
+        borrowed = database.engine.raw_connection()
         try:
             raw: Any = borrowed.driver_connection
             if self._topic not in borrowed.info:
@@ -132,10 +142,7 @@ class Listener:
         own = self._database.another()
         pause = FIRST_PAUSE
         while not thread.ending:
-            try:
-                self._hear(own.engine, 3600.0, stop=thread.stopped)
-            except own.errors:
-                own.engine.dispose()
+            if not self._heard_by(own, 3600.0, stop=thread.stopped):
                 thread.wait(pause)
                 pause = min(LONGEST_PAUSE, 2 * pause)
                 continue
@@ -144,7 +151,6 @@ class Listener:
                 self._heard = False
                 thread.ring()
             if own.crowded:
-                own.rest()
                 thread.wait(CROWDED_PAUSE)
         own.engine.dispose()
 

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
@@ -25,6 +25,8 @@ from balsam.errors import (
 )
 
 DRIVER_ERROR = psycopg.Error
+#: Connections of one process, whose threads take turns: a server has few for all.
+MOST_CONNECTIONS = 1
 #: Seconds to wait for a server to answer a new connection.
 CONNECT_SECONDS = 10
 #: Seconds after which the server ends a transaction whose client does nothing: a client that
@@ -82,9 +84,8 @@ def open_engine(url: URL, busy_seconds: float) -> Engine:
         },
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
-        pool_size=1,
+        pool_size=MOST_CONNECTIONS,
         max_overflow=0,
-        pool_timeout=max(1.0, busy_seconds),
         use_native_hstore=False,
     )
 
@@ -132,17 +133,40 @@ def now(connection: Connection) -> float:
     return float(connection.execute(seconds).scalar_one())
 
 
-def transaction_number(connection: Connection) -> str | None:
-    """Return what identifies the current transaction; None when it has written nothing."""
-    number = sa.cast(sa.func.pg_current_xact_id_if_assigned(), sa.Text())
-    found: str | None = connection.execute(sa.select(number)).scalar_one()
-    return found
+class Mark(NamedTuple):
+    """What tells later whether a transaction was committed."""
+
+    number: str
+    written: str  #: the end of the write-ahead log when all but the commit was in it
+    checkpoint: str  #: where recovery would have begun then
 
 
-def was_committed(connection: Connection, number: str) -> bool | None:
-    """Tell whether the transaction *number* was committed; None when it is still under way."""
+def mark(connection: Connection) -> Mark | None:
+    """Return the mark of the current transaction; None when it has written nothing."""
+    row = connection.exec_driver_sql(
+        "SELECT pg_current_xact_id_if_assigned()::text, pg_current_wal_insert_lsn()::text,"
+        " redo_lsn::text FROM pg_control_checkpoint()"
+    ).one()
+    return Mark(*row) if row[0] is not None else None
+
+
+def was_committed(connection: Connection, made: Mark) -> bool | None:
+    """Tell whether the transaction *made* was committed; None when it is still under way.
+
+    A server that crashed before the transaction was on the disk gives its number to another.
+    But recovery ends with a checkpoint at the end of the log that it found; no other checkpoint
+    is later than that of the mark and lies before what the transaction wrote.
+    """
+    lost = connection.exec_driver_sql(
+        "SELECT redo_lsn <> %s::pg_lsn AND redo_lsn < %s::pg_lsn FROM pg_control_checkpoint()",
+        (made.checkpoint, made.written),
+    ).scalar_one()
+    if lost:
+        return False
     try:
-        status = connection.exec_driver_sql("SELECT pg_xact_status(%s::xid8)", (number,)).scalar()
+        status = connection.exec_driver_sql(
+            "SELECT pg_xact_status(%s::xid8)", (made.number,)
+        ).scalar()
     except sa.exc.DBAPIError as error:
         if isinstance(error.orig, errors.InvalidParameterValue):
             return False  # "in the future": the server crashed and has forgotten it

@@ -13,6 +13,8 @@ from sqlalchemy.engine import URL, Connection, Engine
 from balsam.errors import StoreBusy, StoreError, StoreFull, StoreMoved, StoreUnreadable
 
 DRIVER_ERROR = sqlite3.Error
+#: Connections of one process, kept: to open one takes milliseconds.
+MOST_CONNECTIONS = 3
 
 
 class _Compiler(SQLiteCompiler):
@@ -33,8 +35,8 @@ def open_engine(url: URL, busy_seconds: float) -> Engine:
         connect_args={"timeout": busy_seconds, "check_same_thread": False},
         json_serializer=lambda value: msgspec.json.encode(value).decode(),
         json_deserializer=msgspec.json.decode,
-        pool_size=1,
-        max_overflow=2,
+        pool_size=MOST_CONNECTIONS,
+        max_overflow=0,
     )
 
     engine.dialect.statement_compiler = _Compiler
