@@ -24,6 +24,9 @@ class LauncherSettings(msgspec.Struct, kw_only=True):
     grace_seconds: NotNegative = 10.0
     #: Where the output of jobs goes: a file in each job's directory, or few shared files.
     output: Literal["directory", "stream"] = "directory"
+    #: Whether launchers move files from and to URLs: always, never, or auto: while no service
+    #: does.
+    stage_files: Literal["auto", "always", "never"] = "auto"
     #: Most hooks (preprocess, postprocess) of one launcher at the same time; 0: one a core.
     hooks: Count = 0
     #: Seconds a hook may take; 0: no limit.
@@ -133,6 +136,10 @@ class ServiceSettings(msgspec.Struct, kw_only=True):
 
     #: Whether it asks for nodes by itself.
     elastic: bool = True
+    #: Whether it moves the files of jobs from and to URLs (see also launcher.stage_files).
+    move_files: bool = True
+    #: It brings files for no further jobs while so many whose files are there wait for a launcher.
+    files_ahead: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     #: Node-hours that all batch jobs of this site together may cost; 0: no limit.
     budget_node_hours: NotNegative = 0.0
     #: Requests have as few nodes as end the work that waits within so many minutes.
@@ -168,6 +175,9 @@ class TransferSettings(msgspec.Struct, kw_only=True):
     timeout_seconds: Annotated[float, msgspec.Meta(ge=1)] = 60.0
     #: The ssh command for scp:, sftp: and rsync:, with options that sftp has, too (-F, -i, -o).
     ssh: str = "ssh"
+    #: Whether all transfers with a host share one ssh connection, where the configuration of ssh
+    #: has no ControlPath of its own.
+    share_connections: bool = True
 
 
 class LsSettings(msgspec.Struct, kw_only=True):

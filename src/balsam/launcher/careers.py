@@ -138,6 +138,8 @@ def settle(held: Held, now: float) -> list[Move]:
         match held.state:
             case State.READY | State.STAGED_IN if held.step is Step.READY:
                 moves.append(held.move(State.PREPROCESSED, now))
+            case State.RUN_DONE if held.step is Step.STAGE_OUT:
+                moves.append(held.move(State.POSTPROCESSED, now))
             case State.RUN_DONE | State.POSTPROCESSED if held.step is Step.ENDED:
                 moves.append(held.move(State.JOB_FINISHED, now))
             case State.RUN_ERROR if held.step is Step.ENDED:

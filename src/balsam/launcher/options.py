@@ -25,5 +25,6 @@ class Options(msgspec.Struct, kw_only=True):
     grace_seconds: float = 10.0
     ends_at: float | None = None  #: when the allocation is over
     hooks: int = 1  #: most hooks at a time
+    stage_files: str = "auto"  #: see `LauncherSettings.stage_files`
     crash_limit: int = 0  #: how often a job may be lost with its worker; 0: no limit
     node_failure_limit: int = 0  #: jobs that fail in a row before a node is set aside; 0: no limit

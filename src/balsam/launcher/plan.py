@@ -35,12 +35,11 @@ from balsam.launcher.placement import JobClass, Node
 from balsam.launcher.tasks import TaskBuilder
 from balsam.model.resources import NodeResources, capacity
 from balsam.model.states import END_STATES, State
+from balsam.model.transfer import after_transfers
 from balsam.model.wire import Lease, Move, Refusal, Report
 
 #: Seconds between SIGTERM and SIGKILL when a user kills a job.
 KILL_SECONDS = 0.5
-#: No more is leased while so many jobs have files moved, or wait for that: others may be free.
-MOST_STAGING = 1000
 
 
 class Planner:
@@ -60,9 +59,8 @@ class Planner:
         self._deadline = Deadline(options.ends_at, options.grace_seconds)
         self.ledger = Ledger()
         self._actions: list[actions.Action] = []
-        self._leasing = Leasing(options.lease)
+        self._leasing = Leasing(options.lease, options.stage_files)
         self._idle_since: float | None = None
-        self._staging = 0  #: jobs whose files are moved, or wait for that
         self._finished = False
         self._now = 0.0
 
@@ -156,19 +154,14 @@ class Planner:
 
     def staged(self, job: int, note: str, error: str, now: float, *, stopped: bool = False) -> None:
         """A job's files were moved, could not be (*error*), or were *stopped* on their way."""
-        self._staging -= 1
+        self._leasing.staging -= 1
         held = self.held.get(job)
         if held is None:
             return
         if held.killed or stopped:
             held.step = Step.GIVE_BACK
-        elif error:
-            self._tell(held, [held.move(State.FAILED, now, error)])
-        elif held.step is Step.STAGE_IN:
-            self._tell(held, [held.move(State.STAGED_IN, now, note)])
         else:
-            before = [held.move(State.POSTPROCESSED, now)] if held.state == State.RUN_DONE else []
-            self._tell(held, [*before, held.move(State.JOB_FINISHED, now, note)])
+            self._tell(held, [held.move(after_transfers(held.state, error), now, error or note)])
         self._go_on(held, now)
 
     def confirmed(self, report: Report, refusals: list[Refusal], now: float) -> None:
@@ -223,10 +216,9 @@ class Planner:
         self._warn(now)
         if not self.stopping:
             self._actions += self._dispatcher.place(now, lambda held: self._can_end(held, now))
-            if self._staging < MOST_STAGING:
-                left, too_long = self._deadline.minutes_left(now), self._deadline.too_long(now)
-                request = self._leasing.due(now, self._board, left, too_long)
-                self._actions += [actions.LeaseJobs(request)] if request else []
+            left, too_long = self._deadline.minutes_left(now), self._deadline.too_long(now)
+            request = self._leasing.due(now, self._board, left, too_long)
+            self._actions += [actions.LeaseJobs(request)] if request else []
         self._finish(now)
         due, self._actions = self._actions, []
         return due
@@ -260,7 +252,8 @@ class Planner:
         self._tell(held, careers.settle(held, now))
         job = held.job.id or 0
         too_large = held.step is Step.READY and not self._board.can_hold(held.job)
-        if held.killed or too_large:
+        leaves_files = held.step is Step.STAGE_OUT and self._leasing.leaves_files
+        if held.killed or too_large or leaves_files:
             held.step = Step.GIVE_BACK
         match held.step:
             case Step.ENDED:
@@ -273,7 +266,7 @@ class Planner:
             case Step.PREPROCESS | Step.POSTPROCESS if not held.confirming:
                 self._board.add_hook(held)
             case Step.STAGE_IN | Step.STAGE_OUT if not held.confirming:
-                self._staging += 1
+                self._leasing.staging += 1
                 self._actions.append(actions.StageFiles(held.job, held.step is Step.STAGE_IN))
 
     def _release(self, job: int) -> None:
@@ -397,4 +390,5 @@ class Planner:
         """Release what was leased and not begun."""
         for job, held in list(self.held.items()):
             if held.task is None and not held.is_staging:
+                self._board.remove(held)
                 self._release(job)

@@ -187,6 +187,7 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         grace_seconds=min(pilot.grace_seconds, seconds / 4) if seconds else pilot.grace_seconds,
         ends_at=started + seconds if seconds else None,
         hooks=pilot.hooks or node.cores,
+        stage_files=pilot.stage_files,
         crash_limit=pilot.crash_limit,
         node_failure_limit=pilot.node_failure_limit,
     )
@@ -226,6 +227,8 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         say(f"{left.unfit} jobs need more than this launcher has; they wait for a larger one")
     if left.too_long:
         say(f"{left.too_long} jobs need more time than was left; they wait for a longer launcher")
+    if left.to_stage:
+        say(f"{left.to_stage} jobs wait for their files to be moved; see `balsam why --all`")
     if left.delayed:
         say(f"{left.delayed} jobs wait for their retry (retry_at); a later launcher runs them")
     return reason

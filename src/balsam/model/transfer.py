@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from balsam.model.states import State
+
 
 class Direction(StrEnum):
     """Which way files go."""
@@ -22,6 +24,13 @@ class TransferState(StrEnum):
     DONE = "done"
     FAILED = "failed"  #: the job has failed with it
     STOPPED = "stopped"  #: its job was killed, or its launcher ended
+
+
+def after_transfers(state: State, error: str) -> State:
+    """Return where a job goes on from *state* when its files are moved, or cannot be (*error*)."""
+    if error:
+        return State.FAILED
+    return State.STAGED_IN if state == State.READY else State.JOB_FINISHED
 
 
 class Transfer(msgspec.Struct, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from balsam.model.app import App
-from balsam.model.job import Job
+from balsam.model.job import Job, needs_transfer
 from balsam.model.run_time import RunTime
 from balsam.model.states import END_STATES, LEASABLE_STATES, State, legal
 from balsam.model.wire import Aftermath, Attempt, Lease, LeaseRequest, Refusal, Report
@@ -25,6 +25,7 @@ class Database:
         self.not_before: dict[int, float] = {}  #: when a job may run again, by its last retry
         self.run_times: list[RunTime] = []
         self.leases = 0
+        self.has_mover = False  #: a service moves files
 
     def lease(self, request: LeaseRequest, now: float) -> Lease:
         self.leases += 1
@@ -46,14 +47,24 @@ class Database:
             if job.retry_at is None and (lowest is None or job.priority >= lowest)
         ]
         free.sort(key=lambda j: (-j.priority, -j.num_nodes, -j.wall_time_minutes, j.id))
-        for job in free[: request.limit]:
+        queued = [job for job in free if not needs_transfer(job)]
+        given = queued[: request.limit] + self._to_stage(request, free)
+        for job in given:
             job.launcher_id = LAUNCHER
         return Lease(
-            jobs=[msgspec.structs.replace(j) for j in free[: request.limit]],
+            jobs=[msgspec.structs.replace(job) for job in given],
             apps=self.apps,
             run_times=self.run_times,
-            next_in=min(delays, default=None) if len(free) < request.limit else None,
+            next_in=min(delays, default=None) if len(queued) < request.limit else None,
+            has_mover=self.has_mover,
         )
+
+    def _to_stage(self, request: LeaseRequest, free: list[Job]) -> list[Job]:
+        if self.has_mover and request.leave_files:
+            return []
+        waiting = [job for job in free if needs_transfer(job)]
+        results = [job for job in waiting if job.state == S.POSTPROCESSED][: request.stage_out]
+        return results + [job for job in waiting if job.state == S.READY][: request.stage_in]
 
     def report(self, report: Report) -> list[Refusal]:
         refused: dict[int, Refusal] = {}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from balsam.launcher.leasing import LOOK_SECONDS
+from balsam.model.job import needs_transfer
 from balsam.model.resources import NodeResources
 from balsam.model.run_time import RunTime
 from balsam.model.states import END_STATES, State
@@ -42,6 +43,21 @@ def test_the_same_holds_on_many_nodes(seed: int, count: int) -> None:
         fits = one.memory_mib <= NODE.memory_mib
         # A node that was set aside leaves too few for the largest.
         assert one.state in END_STATES or not fits or one.num_nodes > 1, (one.id, one.state)
+
+
+@pytest.mark.parametrize("seed", range(500, 540))
+def test_jobs_whose_files_a_service_moves_are_left_to_it(seed: int) -> None:
+    world = random_world(seed)
+    world.database.has_mover = True
+    world.run(hours=100)
+    world.check()
+    assert world.finished == "nothing left to do"
+    for one in world.database.jobs.values():
+        fits = one.memory_mib <= NODE.memory_mib
+        assert one.state in END_STATES or needs_transfer(one) or not fits, (one.id, one.state)
+        assert one.launcher_id is None
+    started = {id_ for id_, _ in world.executed}
+    assert not any(world.database.jobs[id_].stage_in_url for id_ in started)
 
 
 @pytest.mark.parametrize("seed", range(1000, 1080))
