@@ -154,6 +154,7 @@ class Stager:
         self._wake = lambda: None
         self.stop_all()
         self._threads.shutdown()
+        self._movers.close()
 
     # inside
     def _start(self) -> None:

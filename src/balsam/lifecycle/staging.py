@@ -18,6 +18,7 @@ from balsam.model.app import split_words
 from balsam.model.job import Job
 from balsam.model.transfer import Direction, Transfer, TransferState
 from balsam.transfers.files import Item, failure, name_items
+from balsam.transfers.mover import Delivery, Fetch
 from balsam.transfers.movers import Movers
 from balsam.transfers.progress import Progress
 from balsam.transfers.urls import Url, parse_urls
@@ -92,6 +93,7 @@ class Staging:
         """Bring the record of what moves now up to date."""
         for transfer in self.transfers:
             if transfer.state is TransferState.RUNNING:
+                self._progress.look()
                 self._count(transfer)
 
     def run(self, parents: list[Job], movers: Movers, settings: TransferSettings) -> str:
@@ -117,7 +119,7 @@ class Staging:
                 raise failure(error, f"cannot make {workdir}") from error
         copied: list[str] = []
         for url, transfer in zip(self.urls, self.transfers, strict=True):
-            move = partial(movers.fetch, url, workdir, self._mark, self._progress)
+            move = partial(movers.fetch, Fetch(url, workdir, self._mark, self._progress))
             names = self._insist(transfer, settings, move)
             if twice := set(names) & set(copied):
                 raise TransferError(
@@ -132,7 +134,7 @@ class Staging:
     def _stage_out(self, movers: Movers, settings: TransferSettings) -> str:
         items = results(self.job)
         for url, transfer in zip(self.urls, self.transfers, strict=True):
-            move = partial(movers.deliver, items, url, self._mark, self._progress)
+            move = partial(movers.deliver, Delivery(url, items, self._mark, self._progress))
             self._insist(transfer, settings, move)
         targets = listed(url.path if url.scheme == "local" else url.text for url in self.urls)
         return f"copied {listed(item.name for item in items)} to {targets}"

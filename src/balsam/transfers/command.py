@@ -35,6 +35,17 @@ class Finished(NamedTuple):
         lines = [line.strip() for line in self.said.splitlines() if line.strip()]
         return "; ".join(lines)[-_LONGEST:] or f"exit code {self.code}"
 
+    @property
+    def is_connection_failure(self) -> bool:
+        """Whether it is an ssh that could not connect, or lost its connection."""
+        return self.code == 255 and "subsystem request failed" not in self.said
+
+    @property
+    def is_lost_connection(self) -> bool:
+        """Whether it is a program that lost its ssh, by which it died, or that ssh."""
+        lost = re.search(r"Connection (closed|reset)|Broken pipe", self.said)
+        return self.code == 255 or self.code < 0 or bool(lost)
+
     def connection_failure(self, what: str) -> TransferError:
         """Return the error of an ssh that could not connect, or lost its connection."""
         kind = TransferError if _FOR_GOOD.search(self.said) else TransferBroken
@@ -77,13 +88,13 @@ def run(
             raise TransferError(f"cannot run {argv[0]}: {error.strerror}") from error
         with process:
             try:
-                with progress.ended_by(lambda: _kill(process)):
+                with progress.ended_by(lambda: kill(process)):
                     assert process.stdout is not None
                     for line in _lines(process.stdout.fileno()):
                         hear(line)
                     process.wait()
             except BaseException:
-                _kill(process)
+                kill(process)
                 raise
         progress.check()
         said.seek(0)
@@ -100,7 +111,8 @@ def _lines(descriptor: int) -> Iterator[str]:
         yield os.fsdecode(rest)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a *process*, which began a session, with all that it has started."""
     if process.poll() is None:
         try:
             os.killpg(process.pid, signal.SIGKILL)

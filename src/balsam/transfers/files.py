@@ -61,6 +61,14 @@ def files_of(items: Iterable[Item]) -> Iterator[File]:
         yield from _files_below(item.source, item.name, frozenset())
 
 
+def files_to_send(items: Iterable[Item], to: str) -> list[File]:
+    """Return the files of *items*. Raises `TransferError`; it says where *to* they were to go."""
+    try:
+        return list(files_of(items))
+    except OSError as error:
+        raise failure(error, f"cannot send files to {to}") from error
+
+
 def _files_below(source: Path, name: str, above: frozenset[tuple[int, int]]) -> Iterator[File]:
     found = source.stat()
     if stat.S_ISREG(found.st_mode):

@@ -13,7 +13,8 @@ from urllib.parse import quote, unquote, urlsplit
 from zlib import crc32
 
 from balsam.errors import TransferBroken, TransferError
-from balsam.transfers.files import Item, aside, aside_name, failure, files_of
+from balsam.transfers.files import File, aside, aside_name, failure, files_to_send
+from balsam.transfers.mover import Delivery, Fetch, Means
 from balsam.transfers.progress import Progress
 from balsam.transfers.urls import Url
 
@@ -25,28 +26,40 @@ _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 _PIECE = 2**20
 
 
-def fetch(url: Url, directory: Path, progress: Progress, timeout: float) -> list[str]:
-    """Load *url* into *directory*, under its last name; return that.
+class Http:
+    """Moves by HTTP; see `Mover`.
 
     A part that is there is continued when the server says that it still has the same file.
-
-    Raises
-    ------
-    TransferError
-        It is not there, or cannot be written.
-    TransferBroken
-        Another try may help; what came is kept.
     """
-    name = _file_name(url)
-    with _wrapped(url, progress), _client(timeout) as client:
-        try:
-            part = _unfinished(directory, name)
-            if part is None or not _download(client, url, directory / name, part, progress):
-                _download(client, url, directory / name, None, progress)
-        except OSError as error:
-            raise failure(error, f"cannot write {url.text} to {directory}") from error
-    progress.files += 1
-    return [name]
+
+    def __init__(self, means: Means) -> None:
+        self._timeout = means.settings.timeout_seconds
+
+    def fetch(self, order: Fetch) -> list[str]:
+        url, directory, progress = order.url, order.directory, order.progress
+        progress.begin()
+        name = _file_name(url)
+        with _wrapped(url, progress), _client(self._timeout) as client:
+            try:
+                part = _unfinished(directory, name)
+                if part is None or not _download(client, url, directory / name, part, progress):
+                    _download(client, url, directory / name, None, progress)
+            except OSError as error:
+                raise failure(error, f"cannot write {url.text} to {directory}") from error
+        progress.files += 1
+        return [name]
+
+    def deliver(self, order: Delivery) -> list[str]:
+        url, progress = order.url, order.progress
+        progress.begin()
+        files = files_to_send(order.items, url.text)
+        progress.bytes_total = sum(file.size for file in files)
+        with _wrapped(url, progress), _client(self._timeout) as client:
+            for file in files:
+                _upload(client, url, file, progress)
+        return [item.name for item in order.items]
+
+    def close(self) -> None: ...
 
 
 def _file_name(url: Url) -> str:
@@ -159,34 +172,16 @@ def _digests(answer: httpx.Response) -> Iterator[tuple[str, str]]:
                 yield names[name.lower()], value.strip(":")
 
 
-def deliver(items: list[Item], url: Url, progress: Progress, timeout: float) -> list[str]:
-    """Send *items* to URLs below *url*; return their names.
-
-    Raises
-    ------
-    TransferError
-        The server does not take one, or it cannot be read.
-    TransferBroken
-        Another try may help.
-    """
+def _upload(client: httpx.Client, url: Url, file: File, progress: Progress) -> None:
+    target = f"{url.path.rstrip('/')}/{quote(os.fsencode(file.name))}"
     try:
-        files = list(files_of(items))
+        with file.source.open("rb") as content:
+            headers = {"Content-Length": str(file.size)}
+            answer = client.put(target, content=_pieces(content, progress), headers=headers)
     except OSError as error:
-        raise failure(error, f"cannot send files to {url.text}") from error
-    progress.bytes_total = sum(file.size for file in files)
-    with _wrapped(url, progress), _client(timeout) as client:
-        for file in files:
-            target = f"{url.path.rstrip('/')}/{quote(os.fsencode(file.name))}"
-            try:
-                with file.source.open("rb") as content:
-                    headers = {"Content-Length": str(file.size)}
-                    body = _pieces(content, progress)
-                    answer = client.put(target, content=body, headers=headers)
-            except OSError as error:
-                raise failure(error, f"cannot read {file.source}") from error
-            _check(answer, Url(target, "http", target))
-            progress.files += 1
-    return [item.name for item in items]
+        raise failure(error, f"cannot read {file.source}") from error
+    _check(answer, Url(target, "http", target))
+    progress.files += 1
 
 
 def _pieces(content: BinaryIO, progress: Progress) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from balsam.errors import TransferError
 from balsam.transfers.files import File, Item, aside, failure, files_of, name_items
+from balsam.transfers.mover import Delivery, Fetch
 from balsam.transfers.progress import Progress
 from balsam.transfers.urls import Url
 
@@ -16,16 +17,19 @@ from balsam.transfers.urls import Url
 _PIECE = 8 * 2**20
 
 
-def fetch(url: Url, directory: Path, mark: str, progress: Progress) -> list[str]:
-    """Copy what *url* names into *directory*; return the names there.
+class Local:
+    """Copies; see `Mover`."""
 
-    Raises
-    ------
-    TransferError
-        Nothing matches, or it cannot be copied.
-    """
-    items = _matches(url)
-    return _copy_all(items, directory, mark, progress)
+    def fetch(self, order: Fetch) -> list[str]:
+        order.progress.begin()
+        items = _matches(order.url)
+        return copy_all(items, order.directory, order.mark, order.progress)
+
+    def deliver(self, order: Delivery) -> list[str]:
+        order.progress.begin()
+        return copy_all(order.items, Path(order.url.path), order.mark, order.progress)
+
+    def close(self) -> None: ...
 
 
 def _matches(url: Url) -> list[Item]:
@@ -52,18 +56,14 @@ def _matches(url: Url) -> list[Item]:
     return name_items(Path(root), [os.path.relpath(match, root) for match in found_here])
 
 
-def deliver(items: list[Item], url: Url, mark: str, progress: Progress) -> list[str]:
-    """Copy *items* into the directory *url*, which is made; return the names there.
+def copy_all(items: list[Item], directory: Path, mark: str, progress: Progress) -> list[str]:
+    """Copy *items* into *directory*, which is made; return their names there.
 
     Raises
     ------
     TransferError
         They cannot be copied.
     """
-    return _copy_all(items, Path(url.path), mark, progress)
-
-
-def _copy_all(items: list[Item], directory: Path, mark: str, progress: Progress) -> list[str]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         files = list(files_of(items))

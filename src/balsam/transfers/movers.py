@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from balsam.config import TransferSettings
-from balsam.transfers import http, local, rsync, s3, sftp
-from balsam.transfers.files import Item
-from balsam.transfers.progress import Progress
-from balsam.transfers.urls import Url
+from balsam.transfers.connections import Connections
+from balsam.transfers.http import Http
+from balsam.transfers.local import Local
+from balsam.transfers.mover import Delivery, Fetch, Means, Mover
+from balsam.transfers.rsync import Rsync
+from balsam.transfers.s3 import S3
+from balsam.transfers.sftp import Sftp
+
+#: By the scheme of `Url`.
+MOVERS: Mapping[str, Callable[[Means, Connections], Mover]] = {
+    "local": lambda _means, _connections: Local(),
+    "sftp": Sftp,
+    "rsync": Rsync,
+    "http": lambda means, _connections: Http(means),
+    "s3": lambda means, _connections: S3(means),
+}
 
 
 class Movers:
@@ -22,54 +33,20 @@ class Movers:
     """
 
     def __init__(self, settings: TransferSettings, environ: Mapping[str, str]) -> None:
-        self._settings = settings
-        self._environ = environ
+        means = Means(settings, environ)
+        self._connections = Connections(means)
+        self._movers = {name: make(means, self._connections) for name, make in MOVERS.items()}
 
-    def fetch(self, url: Url, directory: Path, mark: str, progress: Progress) -> list[str]:
-        """Bring what *url* names into *directory*, which is there; return the names it has there.
+    def fetch(self, order: Fetch) -> list[str]:
+        """Carry out *order*; see `Mover.fetch`."""
+        return self._movers[order.url.scheme].fetch(order)
 
-        Parameters
-        ----------
-        mark
-            Tells files that are not whole yet from others' of the same name.
+    def deliver(self, order: Delivery) -> list[str]:
+        """Carry out *order*; see `Mover.deliver`."""
+        return self._movers[order.url.scheme].deliver(order)
 
-        Raises
-        ------
-        TransferError
-            It cannot be brought; `retryable` says whether another try may help.
-        Stopped
-            It was to end. What came is kept if it is of use for another try.
-        """
-        progress.begin()
-        settings, seconds = self._settings, self._settings.timeout_seconds
-        match url.scheme:
-            case "local":
-                return local.fetch(url, directory, mark, progress)
-            case "sftp":
-                return sftp.fetch(url, directory, progress, settings, self._environ)
-            case "rsync":
-                return rsync.fetch(url, directory, progress, settings, self._environ)
-            case "s3":
-                return s3.fetch(url, directory, progress, seconds)
-            case _:
-                return http.fetch(url, directory, progress, seconds)
-
-    def deliver(self, items: list[Item], url: Url, mark: str, progress: Progress) -> list[str]:
-        """Bring *items* into the directory that *url* names, made if need be; return their names.
-
-        What has such a name there is replaced, by whole files only. Raises as `fetch` does.
-        """
-        if url.scheme != "sftp":  # which goes on behind what an earlier try has sent
-            progress.begin()
-        settings, seconds = self._settings, self._settings.timeout_seconds
-        match url.scheme:
-            case "local":
-                return local.deliver(items, url, mark, progress)
-            case "sftp":
-                return sftp.deliver(items, url, mark, progress, settings, self._environ)
-            case "rsync":
-                return rsync.deliver(items, url, progress, settings, self._environ)
-            case "s3":
-                return s3.deliver(items, url, progress, seconds)
-            case _:
-                return http.deliver(items, url, progress, seconds)
+    def close(self) -> None:
+        """End what is kept for later transfers; nothing moves any more."""
+        for mover in self._movers.values():
+            mover.close()
+        self._connections.close()

@@ -18,6 +18,7 @@ class Progress:
         self.files = 0
         self.bytes_done = 0
         self.bytes_total: int | None = None
+        self._measure: Callable[[], int] | None = None
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = None
@@ -55,6 +56,20 @@ class Progress:
         finally:
             with self._lock:
                 self._end = None
+
+    @contextmanager
+    def measured_by(self, measure: Callable[[], int]) -> Iterator[None]:
+        """Meanwhile have `look` count the bytes that *measure* returns."""
+        self._measure = measure
+        try:
+            yield
+        finally:
+            self._measure = None
+
+    def look(self) -> None:
+        """Bring the count of bytes up to date, where it is only measured."""
+        if (measure := self._measure) is not None:
+            self.bytes_done = measure()
 
     def begin(self) -> None:
         """Count anew, for another transfer."""

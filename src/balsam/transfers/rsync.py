@@ -1,7 +1,8 @@
 """Transfers by the system's rsync, which moves only what differs and goes on with a part.
 
-It is to be on both sides. File names never pass a shell (--protect-args). Exit codes and format:
-rsync(1), version 3.2.7.
+It is to be on both sides. File names never pass a shell (--protect-args). Each job's files have a
+process of their own: what one rsync brings all goes to one directory, and its exit code is for all
+of it; the connection they share. Exit codes and format: rsync(1), version 3.2.7.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from balsam.config import TransferSettings
 from balsam.errors import TransferBroken, TransferError
 from balsam.transfers import command
 from balsam.transfers.command import Finished
-from balsam.transfers.files import Item, failure, files_of
-from balsam.transfers.progress import Progress
+from balsam.transfers.connections import Connections
+from balsam.transfers.files import Item, files_to_send
+from balsam.transfers.mover import Delivery, Fetch, Means
 from balsam.transfers.urls import Url, one_directory
 
 _PARTIAL = ".balsam-partial"
@@ -33,106 +34,88 @@ _FOR_GOOD = re.compile(
 _BYTES = re.compile(r"\s*([\d,.]+)\s+(\d+)%")
 
 
-def fetch(
-    url: Url,
-    directory: Path,
-    progress: Progress,
-    settings: TransferSettings,
-    environ: Mapping[str, str],
-) -> list[str]:
-    """Load what *url* names into *directory*; return the names of what came.
+class Rsync:
+    """Moves by rsync; see `Mover`."""
 
-    Raises
-    ------
-    TransferError
-        Nothing matches, or it cannot be moved.
-    TransferBroken
-        Another try may help; what came is kept.
-    """
-    source = _address(url, one_directory(url))
-    words = [*_words(url, settings), "--", source, f"{directory}/"]
-    heard = _run(url, words, progress, settings, environ)
-    names = sorted({name.partition("/")[0] for name in heard if name.strip("./")})
-    return names if url.has_pattern else [os.path.basename(url.path.rstrip("/"))]
+    def __init__(self, means: Means, connections: Connections) -> None:
+        self._means, self._connections = means, connections
+
+    def fetch(self, order: Fetch) -> list[str]:
+        url = order.url
+        order.progress.begin()
+        words = ["--", _address(url, one_directory(url)), f"{order.directory}/"]
+        names = {name.partition("/")[0] for name in self._run(order, words) if name.strip("./")}
+        return sorted(names) if url.has_pattern else [os.path.basename(url.path.rstrip("/"))]
+
+    def deliver(self, order: Delivery) -> list[str]:
+        url, progress = order.url, order.progress
+        progress.begin()
+        files = files_to_send(order.items, url.text)
+        progress.bytes_total = sum(file.size for file in files)
+        path = url.path.rstrip("/") or "/"
+        make = [] if url.module else [f"--rsync-path=mkdir -p -- {shlex.quote(path)} && rsync"]
+        for option, root, names in _groups(order.items):
+            listed = b"".join(b"./" + os.fsencode(name.lstrip("/")) + b"\0" for name in names)
+            how = [option, "--files-from=-", "--from0", "--", f"{root.rstrip('/')}/"]
+            self._run(order, [*make, *how, _address(url, f"{path}/")], listed)
+        progress.bytes_done = progress.bytes_total
+        return [item.name for item in order.items]
+
+    def close(self) -> None: ...
+
+    def _run(self, order: Fetch | Delivery, words: list[str], stdin: bytes = b"") -> list[str]:
+        """Run rsync; return the names that it told."""
+        url, settings = order.url, self._means.settings
+        seconds = int(settings.timeout_seconds)
+        argv = ["rsync", *_OPTIONS, f"--timeout={seconds}"]
+        if url.module:
+            return self._hear(order, [*argv, f"--contimeout={seconds}", *words], stdin)
+        connection = self._connections.to(url)
+        ssh = [*command.ssh_words(settings.ssh), *connection.join(order.progress)]
+        ssh += ["-p", str(url.port)] if url.port else []
+        try:
+            return self._hear(order, [*argv, "-e", shlex.join(ssh), *words], stdin)
+        except TransferBroken:
+            connection.is_well()  # else the next try must find another
+            raise
+        finally:
+            connection.leave()
+
+    def _hear(self, order: Fetch | Delivery, argv: list[str], stdin: bytes) -> list[str]:
+        names: list[str] = []
+        progress = order.progress
+
+        def hear(line: str) -> None:
+            if line.startswith("> "):
+                names.append(line[2:])
+                progress.files += not line.endswith("/")
+            elif found := _BYTES.match(line):
+                progress.bytes_done = int(re.sub(r"\D", "", found[1]))
+
+        ended = command.run(argv, progress, self._means.environ, hear, stdin)
+        if ended.code != 0:
+            raise _failure(order.url, ended)
+        return names
 
 
-def deliver(
-    items: list[Item],
-    url: Url,
-    progress: Progress,
-    settings: TransferSettings,
-    environ: Mapping[str, str],
-) -> list[str]:
-    """Send *items* into the directory *url*, which is made; return the names there.
-
-    Raises
-    ------
-    TransferError
-        The far side does not take them.
-    TransferBroken
-        Another try may help.
-    """
-    try:
-        progress.bytes_total = sum(file.size for file in files_of(items))
-    except OSError as error:
-        raise failure(error, f"cannot send files to {url.text}") from error
-    path = url.path.rstrip("/") or "/"
-    words = _words(url, settings)
-    if not url.module:
-        words.append(f"--rsync-path=mkdir -p -- {shlex.quote(path)} && rsync")
+def _groups(items: list[Item]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield what one rsync sends: an option, the directory in which names are, the names."""
     by_root: dict[Path, list[str]] = {}
     for item in items:
         if item.name != item.source.name:  # it keeps its directories
             root = Path(str(item.source).removesuffix(f"/{item.name}"))
             by_root.setdefault(root, []).append(item.name)
+    for root, names in by_root.items():
+        yield "--relative", str(root), names
     alone = [str(item.source) for item in items if item.name == item.source.name]
-    groups = [("--relative", str(root), names) for root, names in by_root.items()]
-    groups += [("--no-relative", "/", alone)] if alone else []
-    for option, root_path, names in groups:
-        listed = b"".join(b"./" + os.fsencode(name.lstrip("/")) + b"\0" for name in names)
-        how = [option, "--files-from=-", "--from0", "--", f"{root_path.rstrip('/')}/"]
-        _run(url, [*words, *how, _address(url, f"{path}/")], progress, settings, environ, listed)
-    progress.bytes_done = progress.bytes_total
-    return [item.name for item in items]
-
-
-def _words(url: Url, settings: TransferSettings) -> list[str]:
-    seconds = int(settings.timeout_seconds)
-    words = ["rsync", *_OPTIONS, f"--timeout={seconds}"]
-    if url.module:
-        return [*words, f"--contimeout={seconds}"]
-    ssh = [*command.ssh_words(settings.ssh), *command.ssh_options(settings.timeout_seconds)]
-    return [*words, "-e", shlex.join([*ssh, "-p", str(url.port)] if url.port else ssh)]
+    if alone:
+        yield "--no-relative", "/", alone
 
 
 def _address(url: Url, path: str) -> str:
     if url.module:
         return f"rsync://{url.host}{f':{url.port}' if url.port else ''}/{path}"
     return f"{url.host}:{path}"
-
-
-def _run(
-    url: Url,
-    words: list[str],
-    progress: Progress,
-    settings: TransferSettings,
-    environ: Mapping[str, str],
-    stdin: bytes = b"",
-) -> list[str]:
-    """Run rsync; return the names that it told."""
-    names: list[str] = []
-
-    def hear(line: str) -> None:
-        if line.startswith("> "):
-            names.append(line[2:])
-            progress.files += not line.endswith("/")
-        elif found := _BYTES.match(line):
-            progress.bytes_done = int(re.sub(r"\D", "", found[1]))
-
-    ended = command.run(words, progress, environ, hear, stdin)
-    if ended.code != 0:
-        raise _failure(url, ended)
-    return names
 
 
 def _failure(url: Url, ended: Finished) -> TransferError:

@@ -12,7 +12,8 @@ from typing import Any
 from zlib import crc32
 
 from balsam.errors import TransferBroken, TransferError
-from balsam.transfers.files import Item, aside, failure, files_of, name_items
+from balsam.transfers.files import aside, failure, files_to_send, name_items
+from balsam.transfers.mover import Delivery, Fetch, Means
 from balsam.transfers.progress import Progress
 from balsam.transfers.urls import Url
 
@@ -22,31 +23,50 @@ _PIECE = 16 * 2**20
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 
-def fetch(url: Url, directory: Path, progress: Progress, timeout: float) -> list[str]:
-    """Load the objects that *url* names into *directory*; return the names there.
+class S3:
+    """Moves by S3; see `Mover`. A key that others lie below is a directory."""
 
-    A key that others lie below is a directory.
+    def __init__(self, means: Means) -> None:
+        self._timeout = means.settings.timeout_seconds
 
-    Raises
-    ------
-    TransferError
-        Nothing matches, it may not be read, or it cannot be written.
-    TransferBroken
-        Another try may help; what came is kept.
-    """
-    with _wrapped(url):
-        system = _system(timeout)
-        wanted = list(_objects(system, url))
-        progress.bytes_total = sum(info["size"] for _, info in wanted)
-        for name, info in wanted:
-            try:
-                _download(system, url, info, directory / name, progress)
-            except OSError as error:
-                if error.errno is None or isinstance(error, FileNotFoundError | PermissionError):
-                    raise
-                raise failure(error, f"cannot write {url.text} to {directory}") from error
-            progress.files += 1
-    return sorted({name.partition("/")[0] for name, _ in wanted})
+    def fetch(self, order: Fetch) -> list[str]:
+        url, directory, progress = order.url, order.directory, order.progress
+        progress.begin()
+        with _wrapped(url):
+            system = _system(self._timeout)
+            wanted = list(_objects(system, url))
+            progress.bytes_total = sum(info["size"] for _, info in wanted)
+            for name, info in wanted:
+                try:
+                    _download(system, url, info, directory / name, progress)
+                except OSError as error:
+                    passed = isinstance(error, FileNotFoundError | PermissionError)
+                    if error.errno is None or passed:
+                        raise
+                    raise failure(error, f"cannot write {url.text} to {directory}") from error
+                progress.files += 1
+        return sorted({name.partition("/")[0] for name, _ in wanted})
+
+    def deliver(self, order: Delivery) -> list[str]:
+        """Store under keys below the URL; an object is there when it is whole."""
+        url, progress = order.url, order.progress
+        progress.begin()
+        files = files_to_send(order.items, url.text)
+        progress.bytes_total = sum(file.size for file in files)
+        with _wrapped(url):
+            system = _system(self._timeout)
+            for file in files:
+                key = f"{url.path.rstrip('/')}/{file.name}"
+                progress.check()
+                system.put_file(str(file.source), key)
+                stored = system.info(key, refresh=True)["size"]
+                if stored != file.size:
+                    raise TransferBroken(f"{url.text}: of {file.source} {stored} bytes arrived")
+                progress.files += 1
+                progress.moved(file.size)
+        return [item.name for item in order.items]
+
+    def close(self) -> None: ...
 
 
 def _objects(system: Any, url: Url) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -92,37 +112,6 @@ def _download(
                 part.unlink()
                 raise TransferBroken(f"{url.text}: the MD5 of {info['name']} is another")
     part.replace(target)
-
-
-def deliver(items: list[Item], url: Url, progress: Progress, timeout: float) -> list[str]:
-    """Store *items* under keys below *url*; return their names.
-
-    An object is there when it is whole.
-
-    Raises
-    ------
-    TransferError
-        They may not be stored, or cannot be read.
-    TransferBroken
-        Another try may help.
-    """
-    try:
-        files = list(files_of(items))
-    except OSError as error:
-        raise failure(error, f"cannot send files to {url.text}") from error
-    progress.bytes_total = sum(file.size for file in files)
-    with _wrapped(url):
-        system = _system(timeout)
-        for file in files:
-            key = f"{url.path.rstrip('/')}/{file.name}"
-            progress.check()
-            system.put_file(str(file.source), key)
-            stored = system.info(key, refresh=True)["size"]
-            if stored != file.size:
-                raise TransferBroken(f"{url.text}: of {file.source} {stored} bytes arrived")
-            progress.files += 1
-            progress.moved(file.size)
-    return [item.name for item in items]
 
 
 def _system(timeout: float) -> Any:

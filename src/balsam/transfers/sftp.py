@@ -1,161 +1,137 @@
 """Transfers by the system's sftp: of the far side it needs sshd alone.
 
-One process moves many files. Into a host each file goes aside and is then renamed (sftp
-does that in one step, posix-rename@openssh.com). Format of the commands: sftp(1), OpenSSH 9.2.
+One process serves many jobs (see `session`). Into a host each file goes aside and is then renamed
+(sftp does that in one step, posix-rename@openssh.com). Commands: sftp(1), OpenSSH 9.2.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
-from balsam.config import TransferSettings
 from balsam.errors import TransferError
-from balsam.transfers import command, local
+from balsam.transfers.box import PIECE, REQUESTS, Box
 from balsam.transfers.command import Finished
-from balsam.transfers.files import File, Item, aside_name, failure, files_of
+from balsam.transfers.connections import Connections
+from balsam.transfers.files import File, Item, aside_name, failure, files_of, files_to_send
+from balsam.transfers.local import copy_all
+from balsam.transfers.mover import Delivery, Fetch, Means
 from balsam.transfers.progress import Progress
+from balsam.transfers.session import Session, SessionEnded
+from balsam.transfers.sessions import Sessions
 from balsam.transfers.urls import Url, one_directory
 
 _PLAIN = re.compile(r"[^\w./+,:=@%~^-]", re.ASCII)
 _OUTSIDE_PATTERN = re.compile(r"[^\w./+,:=@%~^*?\[\]!-]", re.ASCII)
 #: Where a file that comes in is until all are there.
 _BOX = "fetched"
-#: What one process sends at most, about; a larger file has one to itself.
-_MOST_FILES, _MOST_BYTES = 200, 2**30
+#: What sftp says of commands that may fail.
+_HARMLESS = re.compile(r"mkdir|^Can't ls: ")
+#: Directories that one step makes.
+_STEP = 20
 
 
-def fetch(
-    url: Url,
-    directory: Path,
-    progress: Progress,
-    settings: TransferSettings,
-    environ: Mapping[str, str],
-) -> list[str]:
-    """Load what *url* names into *directory*; return the names there.
+class Sftp:
+    """Moves by sftp; see `Mover`."""
 
-    Raises
-    ------
-    TransferError
-        Nothing matches, or it cannot be moved.
-    TransferBroken
-        Another try may help. It begins anew: parts that sftp has left can have holes, for it
-        asks for many pieces at a time.
-    """
-    path = one_directory(url)
-    pattern, literal = _escaped(path, _OUTSIDE_PATTERN), _escaped(path, _PLAIN)
-    box = directory / aside_name(_BOX, f"{crc32(os.fsencode(url.text)):08x}")
+    def __init__(self, means: Means, connections: Connections) -> None:
+        options = ["-R", str(REQUESTS), "-B", str(PIECE)]
+        self._sessions = Sessions(means, connections, options)
+
+    def fetch(self, order: Fetch) -> list[str]:
+        """Fetch; a file whose connection was lost is continued where it has not changed."""
+        url, directory, progress = order.url, order.directory, order.progress
+        path = one_directory(url)
+        box = Box(directory / aside_name(_BOX, f"{crc32(os.fsencode(url.text)):08x}"))
+        sources = dict.fromkeys((_escaped(path, _OUTSIDE_PATTERN), _escaped(path, _PLAIN)))
+        for source in sources:
+            progress.begin()
+            try:
+                self._sessions.use(url, progress, partial(_load, source, box, order))
+                break
+            except SessionEnded as error:
+                absent = re.search(r'File ".*" not found', error.ended.said)
+                if not absent or source == list(sources)[-1]:
+                    raise _failure(error.ended, url) from None
+        return _unpack(url, box, directory, progress)
+
+    def deliver(self, order: Delivery) -> list[str]:
+        """Send; with the same progress another try goes on behind what was whole."""
+        url, progress = order.url, order.progress
+        files = files_to_send(order.items, url.text)
+        progress.bytes_total = sum(file.size for file in files)
+        try:
+            self._sessions.use(url, progress, partial(_send, files, order))
+        except SessionEnded as error:
+            raise _failure(error.ended, url) from None
+        return [item.name for item in order.items]
+
+    def close(self) -> None:
+        self._sessions.close()
+
+
+def _load(source: str, box: Box, order: Fetch, session: Session) -> None:
+    """Have *session* bring *source* into *box*."""
+    progress = order.progress
+    listing = session.tell([f"-ls -ln {source}"], progress)
     try:
-        shutil.rmtree(box, ignore_errors=True)
-        box.mkdir()
+        box.prepare(listing)
+        with progress.measured_by(box.size):
+            target = f"{_escaped(str(box.files), _PLAIN)}/"
+            get = "reget" if box.is_resumed else "get"
+            session.tell([f"{get} -p -R {source} {target}"], progress)
+        if box.is_resumed and box.has_changed():
+            box.clear()
+            _load(source, box, order, session)
     except OSError as error:
-        raise failure(error, f"cannot write to {directory}") from error
-    for source in dict.fromkeys((pattern, literal)):
-        line = f"get -p -R {source} {_escaped(str(box), _PLAIN)}/"
-        ended = _run(url, [line], progress, settings, environ, _deaf)
-        if not re.search(r'File ".*" not found', ended.said):
-            break
-    _check(ended, url)
-    return _unpack(url, box, directory, progress)
+        raise failure(error, f"cannot write to {order.directory}") from error
 
 
-def _unpack(url: Url, box: Path, directory: Path, progress: Progress) -> list[str]:
+def _unpack(url: Url, box: Box, directory: Path, progress: Progress) -> list[str]:
     """Move what is whole to where it belongs."""
     try:
-        names = sorted(os.listdir(box))
+        names = sorted(os.listdir(box.files))
         if not names:
             raise TransferError(f"nothing matches {url.text}")
-        found = list(files_of(Item(box / name, name) for name in names))
+        found = list(files_of(Item(box.files / name, name) for name in names))
         progress.files, progress.bytes_done = len(found), sum(file.size for file in found)
         for name in names:
-            if (box / name).is_dir() and (directory / name).is_dir():
-                here = Url("", "local", str(directory))
-                local.deliver([Item(box / name, name)], here, "sftp", Progress())
+            if (box.files / name).is_dir() and (directory / name).is_dir():
+                copy_all([Item(box.files / name, name)], directory, "sftp", Progress())
             else:
-                (box / name).replace(directory / name)
-        shutil.rmtree(box)
+                (box.files / name).replace(directory / name)
+        box.clear()
     except OSError as error:
         raise failure(error, f"cannot write to {directory}") from error
     return names
 
 
-def deliver(
-    items: list[Item],
-    url: Url,
-    mark: str,
-    progress: Progress,
-    settings: TransferSettings,
-    environ: Mapping[str, str],
-) -> list[str]:
-    """Send *items* into the directory *url*, which is made; return the names there.
-
-    Raises
-    ------
-    TransferError
-        The far side does not take them.
-    TransferBroken
-        Another try may help; with the same *progress* it goes on behind what was whole.
-    """
-    try:
-        files = list(files_of(items))
-    except OSError as error:
-        raise failure(error, f"cannot send files to {url.text}") from error
-    progress.bytes_total = sum(file.size for file in files)
+def _send(files: list[File], order: Delivery, session: Session) -> None:
+    """Have *session* send *files*, but for those that are there."""
+    progress = order.progress
     left = files[progress.files :]
-    root = url.path.rstrip("/") or "/"
+    root = order.url.path.rstrip("/") or "/"
     below = {os.path.dirname(file.name) for file in left}
-    below |= {item.name for item in items if item.source.is_dir()}
+    below |= {item.name for item in order.items if item.source.is_dir()}
     lines = [f"-mkdir {_escaped(path, _PLAIN)}" for path in _directories(root, below)]
-    for batch in _batches(left):
-        for file in batch:
-            target = f"{root}/{file.name}"
-            part = f"{os.path.dirname(target)}/{aside_name(os.path.basename(target), mark)}"
-            source, part = _escaped(str(file.source), _PLAIN), _escaped(part, _PLAIN)
-            lines += [f"put -p {source} {part}", f"rename {part} {_escaped(target, _PLAIN)}"]
-        _send(url, lines, batch, progress, settings, environ)
-        lines = []
-    if lines:
-        _check(_run(url, lines, progress, settings, environ, _deaf), url)
-    return [item.name for item in items]
+    steps = [(file, _put(file, root, order.mark)) for file in left]
+    for first in range(0, len(lines), _STEP):
+        session.tell(lines[first : first + _STEP], progress)
+    for file, step in steps:
+        session.tell(step, progress)
+        progress.files += 1
+        progress.moved(file.size)
 
 
-def _batches(files: list[File]) -> Iterator[list[File]]:
-    """Yield the files that one process sends: what is whole when it fails is not sent again."""
-    batch: list[File] = []
-    for file in files:
-        if batch and (len(batch) == _MOST_FILES or sum(f.size for f in batch) > _MOST_BYTES):
-            yield batch
-            batch = []
-        batch.append(file)
-    if batch:
-        yield batch
-
-
-def _send(
-    url: Url,
-    lines: list[str],
-    batch: list[File],
-    progress: Progress,
-    settings: TransferSettings,
-    environ: Mapping[str, str],
-) -> None:
-    """Have sftp carry out *lines*, which send *batch*."""
-    pending = iter(batch)
-    renamed = False
-
-    def hear(line: str) -> None:
-        """Count a file when the command after its rename has begun."""
-        nonlocal renamed
-        if line.startswith("sftp> ") and renamed:
-            progress.files += 1
-            progress.bytes_done += next(pending).size
-        renamed = line.startswith("sftp> rename ")
-
-    _check(_run(url, [*lines, "pwd"], progress, settings, environ, hear), url)
+def _put(file: File, root: str, mark: str) -> list[str]:
+    """Return the commands that send *file* into the directory *root*."""
+    target = f"{root}/{file.name}"
+    part = f"{os.path.dirname(target)}/{aside_name(os.path.basename(target), mark)}"
+    source, part = _escaped(str(file.source), _PLAIN), _escaped(part, _PLAIN)
+    return [f"put -p {source} {part}", f"rename {part} {_escaped(target, _PLAIN)}"]
 
 
 def _directories(root: str, below: set[str]) -> list[str]:
@@ -177,35 +153,9 @@ def _escaped(path: str, special: re.Pattern[str]) -> str:
     return special.sub(lambda found: f"\\{found[0]}", path)
 
 
-def _run(
-    url: Url,
-    lines: list[str],
-    progress: Progress,
-    settings: TransferSettings,
-    environ: Mapping[str, str],
-    hear: Callable[[str], None],
-) -> Finished:
-    ssh, *options = command.ssh_words(settings.ssh)
-    argv = ["sftp", *options, *command.ssh_options(settings.timeout_seconds), "-b", "-"]
-    argv += ["-S", ssh] if ssh != "ssh" else []
-    argv += ["-P", str(url.port)] if url.port else []
-    text = os.fsencode("\n".join([*lines, ""]))
-    return command.run([*argv, url.host], progress, environ, hear, text)
-
-
-def _deaf(_line: str) -> None: ...
-
-
-def _check(ended: Finished, url: Url) -> None:
-    if ended.code == 0:
-        return
-    # ended by a signal, SIGPIPE say, its ssh is gone
-    if (
-        ended.code == 255
-        or ended.code < 0
-        or re.search(r"Connection (closed|reset)|Broken pipe", ended.said)
-    ):
-        raise ended.connection_failure(url.text)
+def _failure(ended: Finished, url: Url) -> TransferError:
+    if ended.is_lost_connection:
+        return ended.connection_failure(url.text)
     # What cannot be made is there, or the next command says why not.
-    lines = [line for line in ended.said.splitlines() if "mkdir" not in line]
-    raise TransferError(f"{url.text}: {Finished(ended.code, chr(10).join(lines)).reason}")
+    lines = [line for line in ended.said.splitlines() if not _HARMLESS.search(line)]
+    return TransferError(f"{url.text}: {Finished(ended.code, chr(10).join(lines)).reason}")

@@ -11,6 +11,7 @@ import pytest
 
 from balsam.config import TransferSettings
 from balsam.transfers.files import Item, name_items
+from balsam.transfers.mover import Delivery, Fetch
 from balsam.transfers.movers import Movers
 from balsam.transfers.progress import Progress
 from balsam.transfers.urls import parse_url
@@ -40,9 +41,26 @@ def settings(sshd: Sshd) -> TransferSettings:
     return TransferSettings(ssh=sshd.ssh, timeout_seconds=20.0)
 
 
+MoversOf = Callable[[TransferSettings], Movers]
+
+
 @pytest.fixture
-def movers(settings: TransferSettings) -> Movers:
-    return Movers(settings, {})
+def movers_of() -> Iterator[MoversOf]:
+    """Makes movers, which are closed in the end."""
+    made: list[Movers] = []
+
+    def make(settings: TransferSettings) -> Movers:
+        made.append(Movers(settings, {}))
+        return made[-1]
+
+    yield make
+    for movers in made:
+        movers.close()
+
+
+@pytest.fixture
+def movers(settings: TransferSettings, movers_of: MoversOf) -> Movers:
+    return movers_of(settings)
 
 
 class Mover:
@@ -55,11 +73,11 @@ class Mover:
         here.mkdir(exist_ok=True)
 
     def fetch(self, url: str) -> list[str]:
-        return self._movers.fetch(parse_url(url), self.here, MARK, self.progress)
+        return self._movers.fetch(Fetch(parse_url(url), self.here, MARK, self.progress))
 
     def deliver(self, url: str, *names: str) -> list[str]:
         items: list[Item] = name_items(self.here, names)
-        return self._movers.deliver(items, parse_url(url), MARK, self.progress)
+        return self._movers.deliver(Delivery(parse_url(url), items, MARK, self.progress))
 
 
 @pytest.fixture

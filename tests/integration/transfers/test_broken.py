@@ -11,11 +11,10 @@ import pytest
 
 from balsam.config import TransferSettings
 from balsam.errors import TransferBroken, TransferError
-from balsam.transfers.movers import Movers
 from balsam.transfers.progress import Stopped
 from tests.integration.conftest import wait_until
 from tests.integration.faults.conftest import Mount, mount
-from tests.integration.transfers.conftest import Mover, fill, other_ssh, tree
+from tests.integration.transfers.conftest import Mover, MoversOf, fill, other_ssh, tree
 from tests.integration.transfers.web import Web
 from tests.sshd import Sshd, free_port
 
@@ -92,10 +91,15 @@ def test_a_file_that_changed_meanwhile_is_loaded_anew(
     ],
 )
 def test_what_a_server_answers(
-    sshd: Sshd, tmp_path: Path, web: Web, fault: dict[str, object], retryable: bool
+    sshd: Sshd,
+    movers_of: MoversOf,
+    tmp_path: Path,
+    web: Web,
+    fault: dict[str, object],
+    retryable: bool,
 ) -> None:
     """What may pass is told from what stays; nothing gets its name that is not whole."""
-    mover = Mover(Movers(TransferSettings(timeout_seconds=1.0), {}), tmp_path / "here")
+    mover = Mover(movers_of(TransferSettings(timeout_seconds=1.0)), tmp_path / "here")
     web.files["/in.dat"] = LARGE
     web.faults = [fault]
     with pytest.raises(TransferError) as caught:
@@ -162,30 +166,32 @@ def test_a_download_that_is_to_end(mover: Mover, web: Web) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["sftp", "rsync"])
-def test_nobody_may_log_in(tmp_path: Path, sshd: Sshd, scheme: str) -> None:
+def test_nobody_may_log_in(tmp_path: Path, sshd: Sshd, movers_of: MoversOf, scheme: str) -> None:
     """It fails at once, and nobody is asked for a password."""
-    mover = Mover(Movers(TransferSettings(ssh=sshd.ssh), {}), tmp_path / "here")
+    mover = Mover(movers_of(TransferSettings(ssh=sshd.ssh)), tmp_path / "here")
     with pytest.raises(TransferError, match="Permission denied") as caught:
         mover.fetch(f"{scheme}:no-such-user@127.0.0.1:/x")
     assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("scheme", ["sftp", "rsync"])
-def test_no_sshd(tmp_path: Path, sshd: Sshd, scheme: str) -> None:
-    mover = Mover(Movers(TransferSettings(ssh=sshd.ssh), {}), tmp_path / "here")
+def test_no_sshd(tmp_path: Path, sshd: Sshd, movers_of: MoversOf, scheme: str) -> None:
+    mover = Mover(movers_of(TransferSettings(ssh=sshd.ssh)), tmp_path / "here")
     url = f"{scheme}://127.0.0.1:{free_port()}/x"  # of rsync: its daemon's
     with pytest.raises(TransferBroken, match="refused"):
         mover.fetch(url)
 
 
 @pytest.mark.parametrize("scheme", ["sftp", "rsync"])
-def test_a_connection_that_is_cut(mover: Mover, tmp_path: Path, sshd: Sshd, scheme: str) -> None:
+def test_a_connection_that_is_cut(
+    mover: Mover, tmp_path: Path, sshd: Sshd, movers_of: MoversOf, scheme: str
+) -> None:
     """No name is given too early; the next try brings all, whatever is left of the first."""
     (tmp_path / "large.dat").write_bytes(LARGE)
     url = f"{scheme}:127.0.0.1:{tmp_path}/large.dat"
     ssh = other_ssh(tmp_path, sshd, 'SSH "$@" | { LIMIT 2000000; pkill -P $$; }; exit 255')
     with pytest.raises(TransferBroken):
-        Mover(Movers(TransferSettings(ssh=ssh), {}), mover.here).fetch(url)
+        Mover(movers_of(TransferSettings(ssh=ssh)), mover.here).fetch(url)
     assert not (mover.here / "large.dat").exists()
     assert mover.fetch(url) == ["large.dat"]
     assert (mover.here / "large.dat").read_bytes() == LARGE
@@ -193,14 +199,14 @@ def test_a_connection_that_is_cut(mover: Mover, tmp_path: Path, sshd: Sshd, sche
 
 
 def test_an_upload_that_is_cut_goes_on_behind_what_was_whole(
-    mover: Mover, tmp_path: Path, sshd: Sshd
+    mover: Mover, tmp_path: Path, sshd: Sshd, movers_of: MoversOf
 ) -> None:
     names = [f"f{number}" for number in range(250)]
     fill(mover.here, *names)
     (mover.here / "f230").write_bytes(LARGE)
     url = f"sftp:127.0.0.1:{tmp_path / 'far'}"
     cut = Mover(
-        Movers(TransferSettings(ssh=other_ssh(tmp_path, sshd, 'LIMIT 2000000 | SSH "$@"')), {}),
+        movers_of(TransferSettings(ssh=other_ssh(tmp_path, sshd, 'LIMIT 2000000 | SSH "$@"'))),
         mover.here,
     )
     with pytest.raises(TransferBroken) as caught:
@@ -214,10 +220,10 @@ def test_an_upload_that_is_cut_goes_on_behind_what_was_whole(
     assert (tmp_path / "far" / "f230").read_bytes() == LARGE
 
 
-def test_rsync_is_not_there(tmp_path: Path, sshd: Sshd) -> None:
+def test_rsync_is_not_there(tmp_path: Path, sshd: Sshd, movers_of: MoversOf) -> None:
     """On the far side: it says so, once."""
     ssh = other_ssh(tmp_path, sshd, "SSH 127.0.0.1 no-such-rsync")
-    mover = Mover(Movers(TransferSettings(ssh=ssh), {}), tmp_path / "here")
+    mover = Mover(movers_of(TransferSettings(ssh=ssh)), tmp_path / "here")
     with pytest.raises(TransferError, match="not found") as caught:
         mover.fetch("rsync:127.0.0.1:/x")
     assert not caught.value.retryable
