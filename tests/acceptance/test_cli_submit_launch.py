@@ -107,6 +107,18 @@ def test_what_the_batch_system_refuses_is_recorded(here: Balsam) -> None:
     assert "queue 'closed' is closed" in ok(here("ls", "queues"))
 
 
+def test_without_the_program_that_submits_nothing_waits_to_be_submitted(
+    balsam: Balsam, site: Path, tmp_path: Path
+) -> None:
+    (site / "balsam.toml").write_text('[scheduler]\nname = "lsf"\n')
+    nothing = {"PATH": str(tmp_path)}
+    said = refused(balsam("submit-launch", "-n", 1, "-t", 5, env=nothing), code=1)
+    assert said == "balsam: error: there is no program 'bsub' in PATH"
+    (made,) = batch_jobs(balsam)
+    assert made["state"] == "submit_failed"
+    assert made["message"] == "there is no program 'bsub' in PATH"
+
+
 def test_limits_can_be_left_to_the_batch_system(here: Balsam) -> None:
     done = here("submit-launch", "-n", 1, "-t", 61, "-q", "debug", "--no-check")
     assert "'local' refused this: " in refused(done, 1)

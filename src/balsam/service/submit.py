@@ -17,7 +17,13 @@ import msgspec
 
 from balsam.client.interface import Client
 from balsam.config import Settings
-from balsam.errors import InvalidInput, SchedulerAway, SchedulerError, SchedulerRefused
+from balsam.errors import (
+    InvalidInput,
+    NoScheduler,
+    SchedulerAway,
+    SchedulerError,
+    SchedulerRefused,
+)
 from balsam.model.batch_job import WAITING_STATES, BatchJob, BatchState
 from balsam.schedulers.scheduler import Run, Scheduler, Submission
 from balsam.service import database, record, script, template
@@ -131,6 +137,8 @@ def submit(
         It would cost more node-hours than *budget* has left; nothing is recorded.
     SchedulerRefused
         The batch system does not take it; it is recorded so.
+    NoScheduler
+        There is no program to submit it with; it is recorded so.
     SchedulerAway
         The batch system does not answer. The batch job is recorded, and is submitted, or found to
         be so, as soon as somebody asks (`watch.refresh`).
@@ -154,7 +162,8 @@ def send(
     stored = _changed(client, stored, files)
     try:
         return submitted(client, stored, scheduler.submit(run, asked))
-    except SchedulerRefused as error:
+    except (SchedulerRefused, NoScheduler) as error:
+        # The program that submits is the last that an adapter runs: nobody was asked.
         _refused(client, stored, str(error))
         raise
     except SchedulerError as error:
