@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -130,7 +131,14 @@ def test_stopping_with_its_batch_jobs(here: Balsam) -> None:
 def test_one_that_was_killed(here: Balsam) -> None:
     ok(here("service", "start"))
     pid = status(here)["pid"]
+    process = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
+    select.select([process], [], [], 60)  # until it is dead
+    os.close(process)
+    done = here("service", "status")
+    assert done.returncode == 3
+    assert "died: there is no such process; `balsam service start` starts one" in done.stdout
+    assert not status(here, 3)["running"]
     assert "The service had died (process " in ok(here("service", "stop"))
     assert status(here, 3)["message"] == "its process had died"
     ok(here("service", "start"))

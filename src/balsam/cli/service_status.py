@@ -1,4 +1,4 @@
-"""What is known of the service, as text and as JSON. The database is asked, nothing else."""
+"""What is known of the service, as text and as JSON. The batch system is not asked."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import msgspec
 from balsam.cli.output import duration, table, timestamp
 from balsam.client.interface import Client
 from balsam.config import Settings
+from balsam.lifecycle.recover import is_seen_dead
 from balsam.model.batch_job import BatchState
 from balsam.model.query import ALL
 from balsam.model.service import QueueState, ServiceInfo, ServiceStatus, Unmet
-from balsam.service.daemon import log_file
+from balsam.service.background import log_file
 
 #: Lines of news that are shown.
 NEWS = 10
@@ -30,9 +31,11 @@ class Facts(msgspec.Struct, frozen=True):
     batch_jobs: dict[BatchState, int]
     log: str  #: path of its log
 
+    has_died: bool = False  #: its process was of this host, and is not there any more
+
     @property
     def is_running(self) -> bool:
-        return self.service is not None and is_running(self.service, self.now)
+        return self.service is not None and is_running(self.service, self.now) and not self.has_died
 
 
 def is_running(service: ServiceInfo, now: float) -> bool:
@@ -41,9 +44,12 @@ def is_running(service: ServiceInfo, now: float) -> bool:
 
 
 def gather(client: Client, settings: Settings) -> Facts:
-    """Ask the database."""
+    """Ask the database, and this host for the service's process where it is of here."""
+    service = client.service()
+    dead = service is not None and is_seen_dead(service.host, service.pid, service.pid_started)
     return Facts(
-        service=client.service(),
+        service=service,
+        has_died=dead,
         now=client.now(),
         budget=settings.service.budget_node_hours,
         spent=client.node_hours(),
@@ -114,6 +120,8 @@ def headline(facts: Facts) -> str:
         age = duration(facts.now - service.started_at)
         asked = ", and was asked to stop" if service.stop_requested else ""
         return f"Service {service.id} runs: {who}, for {age}{asked}. Its log: {facts.log}"
+    if service.ended_at is None and facts.has_died:
+        return f"No service runs: the last ({who}) died: there is no such process; {start}."
     if service.ended_at is None:
         silent = duration(facts.now - service.status.updated_at)
         return f"No service runs: the last ({who}) gave no sign of life for {silent}; {start}."

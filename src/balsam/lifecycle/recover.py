@@ -35,6 +35,13 @@ def process_start(pid: int) -> str:
     return "" if fields[0] in "ZX" else f"{_pid_space()}/{fields[19]}"
 
 
+def is_seen_dead(host: str, pid: int, pid_started: str) -> bool:
+    """Tell whether a process is one that we would see if it was there, and is not there."""
+    if host != socket.gethostname() or pid_started.rpartition("/")[0] != _pid_space():
+        return False
+    return process_start(pid) != pid_started
+
+
 def _pid_space() -> str:
     """Return what tells boots and containers apart, which may share the name of their host."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
