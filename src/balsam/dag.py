@@ -30,7 +30,7 @@ LAUNCHER_NODES
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -237,14 +237,16 @@ def add_app(
     executable: str,
     description: str = "",
     envscript: str = "",
-    preprocess: str = "",
-    postprocess: str = "",
+    preprocess: str | Callable[[Any], Any] = "",
+    postprocess: str | Callable[[Any], Any] = "",
     checkexe: bool = False,
 ) -> ApplicationDefinition:
     """Register an application, or change the one of this name; return it.
 
     Parameters
     ----------
+    preprocess, postprocess
+        A command, or a function that is called with the job (see `balsam.api.Job`).
     checkexe
         Raise FileNotFoundError unless the program is there.
     """

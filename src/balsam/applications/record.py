@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balsam.callables.code import dump_function
+from balsam.callables.origin import import_path
 from balsam.client.apps import App
 from balsam.client.site import Site, default_site
 from balsam.errors import InvalidInput, NotFound
-from balsam.functions.pickling import dump_function
-from balsam.functions.registration import import_path
 from balsam.model.app import HOOKS, Function, Parameter
 
 if TYPE_CHECKING:

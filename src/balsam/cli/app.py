@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import shlex
-import shutil
-import sys
 from typing import Any
 
 from msgspec import ValidationError, convert, to_builtins
@@ -16,18 +12,22 @@ from msgspec.structs import replace
 from balsam.cli.context import open_site, warn
 from balsam.cli.options import add_retry
 from balsam.cli.output import app_record, print_json, text
+from balsam.cli.programs import located, option_of, warn_if_missing, with_hook_functions
 from balsam.cli.values import field_value, json_value, pair
 from balsam.client.checks import CONTAINER_GPUS, CONTAINER_RUNTIMES, check_keys
 from balsam.client.interface import Client
 from balsam.errors import InvalidInput, MultipleFound, NotFound, nearest
 from balsam.model import records
-from balsam.model.app import App, Container, Parameter, parameter_names, split_words
+from balsam.model.app import (
+    App,
+    Container,
+    Function,
+    Parameter,
+    parameter_names,
+)
+from balsam.model.hook import MARK
 from balsam.model.query import ALL
 from balsam.model.retry import rules_of
-
-#: Programs whose first argument may be a script of the user.
-_INTERPRETER = re.compile(r"(python|bash|sh|zsh|perl|ruby|Rscript|julia|node|lua)[\d.]*")
-_PLAIN_WORD = re.compile(r"[^\s'\"\\]+")
 
 #: Fields that are command lines.
 COMMANDS = ("executable", "preprocess", "postprocess", "error_handler", "timeout_handler")
@@ -40,6 +40,7 @@ _TOLD_IF_GIVEN = (
 EXAMPLES = """\
 A first word that ends in .py is run by this Python; files named relative to this directory
 become absolute. {{x}} in the command stands for a job's parameter x (balsam job --param x=5).
+Hooks are commands, or Python functions, which are called with the job: python:MODULE:FUNCTION.
 
 examples:
   balsam app --name say-hello --executable "echo hello"
@@ -47,6 +48,7 @@ examples:
       --description lattice simulation
   balsam app --name big --executable ./big --retry 'exit=137: memory*2, max=3' \\
       --error-handler repair.py --module gcc/13 --env SCRATCH=/tmp
+  balsam app --name watched --executable ./run --postprocess python:campaign.hooks:look
   balsam app --name image --executable "python3 /opt/fit.py {{x}}" --param-default x=1 \\
       --container fit.sif --bind /scratch
 """
@@ -58,24 +60,24 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--name", required=True, metavar="NAME", help="what jobs call it")
     parser.add_argument("--executable", required=True, metavar="COMMAND", help="command line")
     parser.add_argument(
-        "--preprocess", default="", metavar="COMMAND", help="run before a job, in its directory"
+        "--preprocess", default="", metavar="HOOK", help="run before a job, in its directory"
     )
     parser.add_argument(
         "--postprocess",
         default="",
-        metavar="COMMAND",
+        metavar="HOOK",
         help="run after a job, in its directory; also as handler of errors and time-outs",
     )
     parser.add_argument(
         "--error-handler",
         default="",
-        metavar="COMMAND",
+        metavar="HOOK",
         help="run after a run that failed; it decides what becomes of the job",
     )
     parser.add_argument(
         "--timeout-handler",
         default="",
-        metavar="COMMAND",
+        metavar="HOOK",
         help="run after a run that the launcher's end cut short",
     )
     parser.add_argument(
@@ -120,6 +122,12 @@ def _add_environment(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--conda", default="", metavar="ENV", help="conda environment to activate: name or path"
     )
+    group.add_argument(
+        "--python-exe",
+        default="",
+        metavar="PATH",
+        help="Python of hooks that are functions, with Balsam in it (default: this one)",
+    )
 
 
 def _add_container(group: argparse._ArgumentGroup) -> None:
@@ -159,8 +167,11 @@ def _add_container(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Register an app."""
     commands: dict[str, Any] = {
-        name: located(getattr(args, name), _option(name)) for name in COMMANDS
+        name: located(getattr(args, name), option_of(name)) for name in COMMANDS
     }
+    function = Function(python=_absolute_prefix(args.python_exe))
+    commands = with_hook_functions(commands, App(name=args.name, function=function))
+    _check_python(args, commands)
     app = App(
         name=args.name,
         **commands,
@@ -178,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
         added = client.add_app(app)
     for name in COMMANDS:
         if name != "executable" or not added.container.image:
-            _warn_if_missing(getattr(added, name), _option(name))
+            warn_if_missing(added, name)
     if added.envscript and not os.path.isfile(added.envscript):
         warn(f"--envscript: there is no file {added.envscript}")
     if args.json:
@@ -195,8 +206,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def _check_python(args: argparse.Namespace, commands: dict[str, Any]) -> None:
+    if args.python_exe and "function" not in commands:
+        raise InvalidInput(
+            f"--python-exe is for hooks that are functions; give one, as {MARK}MODULE:FUNCTION"
+        )
 
 
 def _pairs(items: list[str], option: str) -> dict[str, str]:
@@ -279,62 +293,8 @@ def _absolute_image(image: str) -> str:
     return os.path.abspath(image) if image and os.path.exists(image) else image
 
 
-def located(command: str, option: str) -> str:
-    """Return *command* with the places of its program and script made absolute.
-
-    Raises
-    ------
-    InvalidInput
-        A quotation has no end.
-    """
-    try:
-        words = split_words(command)
-    except InvalidInput as error:
-        raise InvalidInput(f"{option}: {error}") from error
-    if not words:
-        return ""
-    first = words[0]
-    if first.endswith(".py"):
-        place = os.path.abspath(os.path.expanduser(first))
-        return " ".join([shlex.quote(sys.executable), shlex.quote(place), *_rest(command, words)])
-    if _is_relative_file(first) and ("/" in first or not shutil.which(first)):
-        return " ".join([shlex.quote(os.path.abspath(first)), *_rest(command, words)])
-    interpreter = _INTERPRETER.fullmatch(os.path.basename(first))
-    if interpreter and len(words) > 1 and _is_relative_file(words[1]):
-        behind = [shlex.quote(word) for word in words[2:]]
-        return " ".join([shlex.quote(first), shlex.quote(os.path.abspath(words[1])), *behind])
-    return command
-
-
-def _rest(command: str, words: list[str]) -> list[str]:
-    """Return what follows the first word, as it was written where that can be told."""
-    stripped = command.strip()
-    match = _PLAIN_WORD.match(stripped)
-    if match and match[0] == words[0]:
-        rest = stripped[match.end() :].strip()
-        return [rest] if rest else []
-    return [shlex.quote(word) for word in words[1:]]
-
-
-def _is_relative_file(word: str) -> bool:
-    return not word.startswith(("/", "~", "-")) and os.path.isfile(word)
-
-
 def _absolute_file(file: str) -> str:
     return os.path.abspath(os.path.expanduser(file)) if file else ""
-
-
-def _warn_if_missing(command: str, option: str) -> None:
-    words = split_words(command)
-    if not words or "{{" in words[0]:
-        return
-    program = os.path.expanduser(words[0])
-    if not shutil.which(program):
-        warn(f"{option}: there is no program {program!r} on this machine's PATH or at this place")
-        return
-    script = words[1] if program == sys.executable and len(words) > 1 else ""
-    if script.endswith(".py") and not os.path.isfile(script):
-        warn(f"{option}: there is no file {script}")
 
 
 def one_app(client: Client, text: str) -> App:

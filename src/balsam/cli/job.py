@@ -15,6 +15,7 @@ from balsam.cli import options
 from balsam.cli.context import confirm, open_site, warn
 from balsam.cli.insertion import BATCH, insert, read_back, spelled
 from balsam.cli.output import job_record, print_json, text
+from balsam.cli.programs import with_hook_functions
 from balsam.cli.prototype import ENTRY_FIELDS, Given, Prototype, Summary, option_name
 from balsam.cli.selectors import one_job, resolve_all
 from balsam.cli.sources import Source
@@ -63,8 +64,8 @@ def add_commands(subparsers: Any) -> None:
         metavar="N",
         help="as --wall-time-minutes",
     )
-    child.add_argument("--preprocessor", metavar="COMMAND", help="the child's preprocess hook")
-    child.add_argument("--postprocessor", metavar="COMMAND", help="the child's postprocess hook")
+    child.add_argument("--preprocessor", metavar="HOOK", help="the child's preprocess hook")
+    child.add_argument("--postprocessor", metavar="HOOK", help="the child's postprocess hook")
     child.set_defaults(run=run_mkchild)
 
 
@@ -118,7 +119,10 @@ def _with_hooks(client: Client, name: str, hooks: dict[str, str]) -> App:
     _refuse_unknown({name}, apps)
     digest = blake2s(repr(sorted(hooks.items())).encode(), digest_size=4).hexdigest()
     derived = f"{name}-{digest}"
-    return apps.get(derived) or msgspec.structs.replace(apps[name], id=None, name=derived, **hooks)
+    changes = with_hook_functions(hooks, apps[name])
+    return apps.get(derived) or msgspec.structs.replace(
+        apps[name], id=None, name=derived, **changes
+    )
 
 
 def _add_parents(

@@ -11,13 +11,14 @@ from balsam.cli.app import app_value, one_app
 from balsam.cli.context import open_site
 from balsam.cli.dep import label
 from balsam.cli.output import text
+from balsam.cli.programs import with_hook_functions
 from balsam.cli.selectors import add_selectors, query
 from balsam.cli.values import field_name, field_value
 from balsam.client.interface import Client
 from balsam.compat.texts import environ_of
 from balsam.errors import InvalidInput, NotFound, UnknownField, nearest
 from balsam.model import records
-from balsam.model.app import App, split_words
+from balsam.model.app import HOOKS, App, split_words
 from balsam.model.query import Query, parse
 from balsam.model.states import STATES, State
 
@@ -142,9 +143,12 @@ def _modify_app(
         raise InvalidInput("give the name or id of one app: balsam modify NAME ATTR VALUE")
     app = one_app(client, names[0])
     new = app_value(app, attribute, value)
-    check_app(msgspec.structs.replace(app, **{attribute: new}))
-    plain = new if attribute == "retry" else msgspec.to_builtins(new)
-    client.update_apps(Query(filters=parse({"id": app.id}, "apps")), {attribute: plain})
+    changes = {attribute: new}
+    if attribute in HOOKS.values():
+        changes = with_hook_functions(changes, app)
+    check_app(msgspec.structs.replace(app, **changes))
+    plain = {n: v if n == "retry" else msgspec.to_builtins(v) for n, v in changes.items()}
+    client.update_apps(Query(filters=parse({"id": app.id}, "apps")), plain)
     print(f"{app.name} {attribute}: {text(attribute, msgspec.to_builtins(new))}".rstrip())
     print("Changed 1 app.")
     return 0

@@ -136,6 +136,9 @@ def text(field: str, value: Any) -> str:
         return timestamp(value) or ""
     if field == "function" and value.get("code"):
         value = {**value, "code": f"({len(value['code'])} characters)"}
+    if field == "function" and value.get("functions"):
+        sizes = {name: f"({len(code)} characters)" for name, code in value["functions"].items()}
+        value = {**value, "functions": sizes}
     if isinstance(value, dict | list):
         return msgspec.json.encode(value).decode() if value else ""
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -23,6 +23,7 @@ from balsam.errors import (
 )
 from balsam.model import app as model
 from balsam.model import records
+from balsam.model.hook import MARK
 from balsam.model.query import Query, parse
 from balsam.model.retry import rules_of
 
@@ -83,6 +84,13 @@ class Apps(QuerySet[T]):
     def update(self, **changes: Any) -> int:
         """Set fields of all these apps; return how many. They hold from the next job on."""
         check_names(changes)
+        if _has_functions(changes):  # beside what else is in `function` of each
+            found: list[Any] = list(self)
+            for app in found:
+                for name, value in changes.items():
+                    setattr(app, name, value)
+                app.save()
+            return len(found)
         client = self.site.client
         return client.update_apps(self._resolved(client), _values(changes))
 
@@ -129,7 +137,8 @@ class App(model.App, kw_only=True, dict=True, eq=False):
         """
         site = self.site
         if self.id is None:
-            values = _values({name: getattr(self, name) for name in _EDITABLE})
+            given = {name: getattr(self, name) for name in _EDITABLE}
+            values = _values(_with_functions(given, _DEFAULTS))
             self._take(site.client.add_app(msgspec.convert(values, model.App)))
             self._remember(site)
             return
@@ -139,7 +148,8 @@ class App(model.App, kw_only=True, dict=True, eq=False):
         check_names(wanted)
         changes = {n: getattr(self, n) for n in wanted if getattr(self, n) != self._stored[n]}
         if changes:
-            changes = _values(changes)
+            stored = model.App(**{name: self._stored[name] for name in _FIELDS})
+            changes = _values(_with_functions(changes, stored))
             if not site.client.update_apps(self._me, changes):
                 raise self.DoesNotExist(f"there is no app {self.name!r}; it was removed")
             for name, value in changes.items():
@@ -199,6 +209,21 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         if name not in _EDITABLE:
             raise UnknownField(f"an app has no field {name!r}.{nearest(name, list(_EDITABLE))}")
+
+
+def _has_functions(fields: Mapping[str, Any]) -> bool:
+    """Tell whether *fields* of an app have hooks that are Python functions."""
+    hooks = [fields.get(name) for name in model.HOOKS.values()]
+    return any(callable(hook) or str(hook).startswith(MARK) for hook in hooks)
+
+
+def _with_functions(fields: Mapping[str, Any], before: model.App) -> Mapping[str, Any]:
+    """Return changed *fields* of an app with texts for functions, and with their code."""
+    if not _has_functions(fields) and not before.function.functions:
+        return fields
+    from balsam.callables.hooks import with_functions
+
+    return with_functions(fields, before)
 
 
 def _values(fields: Mapping[str, Any]) -> dict[str, Any]:

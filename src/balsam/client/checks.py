@@ -12,6 +12,7 @@ from balsam.errors import CyclicDependency, InvalidInput, NotFound, UnknownField
 from balsam.model import records
 from balsam.model.app import HOOKS, App, Container, Function, Parameter, split_words
 from balsam.model.graph import Kind, find_cycle, spelled_cycle
+from balsam.model.hook import MARK, hook_function
 from balsam.model.job import EDITABLE, FIELDS, Job, check_job
 from balsam.model.parameters import check_parameters, taken_by
 from balsam.model.query import JSON_FIELDS
@@ -199,8 +200,15 @@ def check_app(app: App) -> None:
         raise InvalidInput(f"app name {app.name!r} is empty or not printable")
     if not app.executable.strip() and not app.function.code:
         raise InvalidInput(f"app {app.name!r} has no executable; give the command to run")
-    for command in (app.executable, *(getattr(app, name) for name in HOOKS.values())):
-        split_words(command)
+    split_words(app.executable)
+    if app.executable.startswith(MARK):
+        raise InvalidInput(
+            f"app {app.name!r}: functions that jobs run are registered from Python, with"
+            " @balsam.app; here only hooks can be functions"
+        )
+    for name in HOOKS.values():
+        if hook_function(getattr(app, name)) is None:
+            split_words(getattr(app, name))
     app.retry = rules_of(app.retry)
     parse_warning(app.signal)
     _check_container(app)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from balsam.client.apps import App, Apps
 from balsam.client.queryset import Objects
 from balsam.compat.exceptions import NoSuchApp, SeveralApps
-from balsam.compat.fields import Field, View, text
+from balsam.compat.fields import Field, View, hook, text
 from balsam.compat.rows import OldNames
 from balsam.model import app as model
 
@@ -61,8 +61,8 @@ class ApplicationDefinition(View):
     name = Field(write=text)
     description = Field(write=text)
     executable = Field(write=text)
-    preprocess = Field(write=text)
-    postprocess = Field(write=text)
+    preprocess = Field(write=hook)
+    postprocess = Field(write=hook)
     envscript = Field(write=text)
 
     def __init__(self, **fields: Any) -> None:

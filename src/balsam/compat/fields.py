@@ -24,6 +24,11 @@ def text(value: Any) -> str:
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
+def hook(value: Any) -> Any:
+    """Return *value* as a hook of an app: a text, or the function that it is."""
+    return value if callable(value) else text(value)
+
+
 def integer(value: Any) -> Any:
     """Return *value* as an integer field of 0.x takes it: also a text; None is the default."""
     return value if value is None else int(value)

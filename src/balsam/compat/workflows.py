@@ -109,7 +109,7 @@ def copied(
     return BalsamJob.objects.filter(workflow=new)
 
 
-def add_app(checked: bool, **fields: str) -> ApplicationDefinition:
+def add_app(checked: bool, **fields: Any) -> ApplicationDefinition:
     """Register an application or change it (see `dag.add_app`)."""
     words = split_words(fields["executable"])
     if checked and not (words and shutil.which(words[0])):

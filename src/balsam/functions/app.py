@@ -6,11 +6,11 @@ import copy
 import functools
 import inspect
 import os
-import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
+from balsam.callables.origin import function_name, is_importable
 from balsam.client.new_jobs import PARENT_FIELDS, find_parent, several
 from balsam.client.site import Site, default_site
 from balsam.errors import InvalidInput
@@ -19,7 +19,7 @@ from balsam.functions.calls import INLINE_BYTES, Writer
 from balsam.functions.futures import Future
 from balsam.functions.initializing import with_initializer
 from balsam.functions.mapping import Chunk, map_calls
-from balsam.functions.registration import Snapshot, app_of, function_name, register, replace_code
+from balsam.functions.registration import Snapshot, app_of, register, replace_code
 from balsam.functions.submission import submitter_of
 from balsam.model.app import App
 from balsam.model.job import LONGEST_NAME, Job
@@ -268,14 +268,6 @@ class FunctionApp:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         FunctionApp.__init__(self, state["function"], state["given"])
-
-
-def is_importable(app: FunctionApp) -> bool:
-    """Tell whether importing the function's module finds *app*."""
-    found: Any = None if app.__module__ == "__main__" else sys.modules.get(app.__module__)
-    for part in app.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is app
 
 
 class _Unwrapped:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from balsam.functions.pickling import dump_function
+from balsam.callables.code import dump_function
 
 
 def with_initializer(

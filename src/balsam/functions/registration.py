@@ -5,73 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import site as interpreter_site
 import sys
-import sysconfig
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from balsam.callables.code import captured, dump_function
+from balsam.callables.hooks import with_functions
+from balsam.callables.origin import import_path
 from balsam.client.interface import Client
 from balsam.errors import AlreadyExists, InvalidInput
-from balsam.functions.pickling import captured, dump_function
 from balsam.model.app import App, Function
 from balsam.model.query import Query, parse
-
-
-def main_name() -> str:
-    """Return what the module ``__main__`` is called: its script or module."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name.removesuffix(".__main__"))
-    file = getattr(main, "__file__", None)
-    return Path(file).stem if file else "interactive"
-
-
-def function_name(function: Any) -> str:
-    """Return the name under which *function* is registered: ``module.qualified.name``."""
-    kind = function if hasattr(function, "__qualname__") else type(function)
-    module = getattr(kind, "__module__", None) or "builtins"
-    qualified = kind.__qualname__.replace("<locals>.", "").replace("<lambda>", "lambda")
-    return f"{main_name() if module == '__main__' else module}.{qualified}"
-
-
-def import_path() -> list[str]:
-    """Return the directories of ``sys.path`` that the interpreter does not have by itself."""
-    own = {os.path.realpath(path) for path in _own_path()}
-    found: dict[str, None] = {}
-    for entry in sys.path:
-        path = os.path.abspath(entry)  # '' is the working directory
-        if os.path.realpath(path) not in own and os.path.exists(path):
-            found[path] = None
-    return list(found)
-
-
-def _own_path() -> list[str]:
-    """Return what the interpreter and its ``.pth`` files put into ``sys.path``."""
-    packages = [*sysconfig.get_paths().values(), *interpreter_site.getsitepackages()]
-    packages.append(interpreter_site.getusersitepackages())
-    standard = sysconfig.get_path("stdlib")
-    version = f"{sys.version_info[0]}{sys.version_info[1]}"
-    archive = os.path.join(os.path.dirname(standard), f"python{version}.zip")
-    dynamic = sysconfig.get_config_var("DESTSHARED") or os.path.join(standard, "lib-dynload")
-    lines = [line for package in set(packages) for line in _lines_of_pth(Path(package))]
-    return [*packages, archive, dynamic, os.path.join(standard, "lib-dynload"), *lines]
-
-
-def _lines_of_pth(directory: Path) -> list[str]:
-    try:
-        files = [file for file in directory.glob("*.pth") if file.is_file()]
-        lines = [
-            line.strip() for f in files for line in f.read_text("utf-8", "replace").split("\n")
-        ]
-    except OSError:
-        return []
-    paths = [line for line in lines if line and not line.startswith(("#", "import"))]
-    return [os.path.join(directory, path) for path in paths]
 
 
 def app_of(
@@ -101,10 +47,9 @@ def app_of(
         path=import_path(),
         hooks=["run"],
     )
+    given = with_functions({"name": name, "function": record, **fields}, App(name=name))
     try:
-        return msgspec.convert(
-            {"name": name, "function": msgspec.to_builtins(record), **fields}, App
-        )
+        return msgspec.convert({**given, "function": msgspec.to_builtins(given["function"])}, App)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"the app of {name}: {error}") from error
 

@@ -22,6 +22,7 @@ from balsam.launcher.prelude import prelude
 from balsam.launcher.runners import runner_words
 from balsam.lifecycle.environ import job_environ, parameters_of
 from balsam.model.app import HOOKS, App, command_line, split_words
+from balsam.model.hook import hook_function
 from balsam.model.identity import JobIdentity
 from balsam.model.job import Job
 from balsam.model.states import State
@@ -202,17 +203,18 @@ class TaskBuilder:
         Raises
         ------
         CannotStart
-            The hook's command cannot be split into words.
+            The hook's command cannot be split into words, or names no function.
         """
         command = getattr(app, HOOKS[which])
         try:
+            is_function = hook_function(command) is not None
             argv = split_words(command)
         except InvalidInput as error:
             raise CannotStart(f"{which}: {error}") from error
         title = which if which.startswith("handle") else f"{which.capitalize()}or"
-        if not command:  # it is in Python; files of the job's directory are no modules (-P)
+        if is_function or not command:  # files of the job's directory are no modules (-P)
             argv = [app.function.python or sys.executable, "-P", "-m", "balsam.hooks", which]
-            command = f"{app.function.reference or app.name}.{which}"
+            command = command or f"{app.function.reference or app.name}.{which}"
         header = f"# Balsam {title}: {command}\n"
         handles = state in (State.RUN_ERROR, State.RUN_TIMEOUT)
         if handles:

@@ -30,6 +30,9 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: What is in Python: of ``run``, ``preprocess``, ``postprocess``, ``handle_error`` and
     #: ``handle_timeout`` those that there are. A plain function is ``run``.
     hooks: list[str] = []
+    #: Hooks that are functions, and go along: their name (see model/hook.py) → base64 of their
+    #: cloudpickle.
+    functions: dict[str, str] = {}
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,7 +60,9 @@ class App(msgspec.Struct, kw_only=True):
     name: str
     executable: str = ""  #: command line; ``{{x}}`` stands for parameter x
     description: str = ""
-    preprocess: str = ""  #: command run in the job's directory before its first run
+    #: command run in the job's directory before its first run; hooks also are Python functions,
+    #: ``python:package.module:function``
+    preprocess: str = ""
     postprocess: str = ""  #: command run after the run (also as error and timeout handler)
     envscript: str = ""  #: bash file sourced before the command
     retry: list[Rule] = []  #: rules for runs that fail
