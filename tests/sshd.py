@@ -34,7 +34,6 @@ Host *
   UserKnownHostsFile {path}/known_hosts
   GlobalKnownHostsFile none
   StrictHostKeyChecking yes
-  ControlPath none
   LogLevel ERROR
 """
 

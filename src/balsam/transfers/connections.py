@@ -27,7 +27,7 @@ from balsam.transfers.urls import Url
 LINGER = 30.0
 #: Longest path of the sockets' directory: of 104 bytes, ssh takes 18 for itself meanwhile.
 _LONGEST = 70
-#: Seconds in which the ssh that holds a connection answers: it is on this machine.
+#: Most seconds in which the ssh that holds a connection answers: it is on this machine.
 _PATIENCE = 10.0
 #: Seconds that it has to take leave of the far side.
 _ENDING = 2.0
@@ -90,6 +90,7 @@ class Connection:
         self._url, self._means = url, means
         self._ssh = command.ssh_words(means.settings.ssh)
         self._options = command.ssh_options(means.settings.timeout_seconds)
+        self._patience = min(_PATIENCE, means.settings.timeout_seconds)
         self._environ = {**os.environ, "LC_ALL": "C.UTF-8", **means.environ}
         self._socket = socket
         self._shares: bool | None = None if socket else False  #: None: not asked yet
@@ -201,7 +202,7 @@ class Connection:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 env=self._environ,
-                timeout=_PATIENCE,
+                timeout=self._patience,
             )
         except (OSError, subprocess.TimeoutExpired):
             return False
@@ -254,7 +255,7 @@ class Connection:
                 stdout=silent,
                 stderr=silent,
                 env=self._environ,
-                timeout=_PATIENCE,
+                timeout=self._patience,
             ).returncode
         except (OSError, subprocess.TimeoutExpired):
             return None
