@@ -152,8 +152,13 @@ def test_what_cannot_be_submitted_is_refused_at_once(client: LocalClient, used: 
         add.submit(1, _num_node=2)
     with pytest.raises(InvalidInput, match="num_nodes"):
         add.submit(1, _num_nodes=0)
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(TypeError, match=r"add\(x.*unexpected keyword argument 'z'"):
         add.submit(1, z=2)
+    with balsam.Executor(launcher=False) as executor:
+        with pytest.raises(TypeError, match=r"add\(x.*too many positional"):
+            executor.submit(add, 1, 2, 3)
+        with pytest.raises(InvalidInput, match=r"submit takes a function .* not 3: "):
+            executor.submit(add(1, 2))  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"argument 'y' of add cannot be pickled.*lock"):
         add.submit(1, y=threading.Lock())
     with pytest.raises(InvalidInput, match=r"argument 'x' of add cannot be pickled.*lock"):

@@ -66,6 +66,10 @@ def square(x: int) -> int:
     return x * x
 
 
+def halves(x: int) -> Iterator[float]:
+    return (n / 2 for n in range(x))
+
+
 def crash() -> None:
     os._exit(3)
 
@@ -86,6 +90,8 @@ def test_functions_run_as_jobs(campaign: Campaign, pilot: Launcher) -> None:
             below.result(PATIENCE)
         with pytest.raises(JobFailed, match="exit code 3"):
             executor.submit(crash).result(PATIENCE)
+        with pytest.raises(TypeError, match=r"returned what .* \(generator\): .*; return what it"):
+            executor.submit(halves, 3).result(PATIENCE)
         assert executor.submit(lambda f, x: f(x), square, 5).result(PATIENCE) == 25
     said = subprocess.run(
         ["balsam", "--site", str(campaign.site), "logs", str(word.id)],

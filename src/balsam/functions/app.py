@@ -93,8 +93,15 @@ class FunctionApp:
             An argument cannot be pickled, or an option cannot be; it is named.
         """
         words, given = options.split_options(kwargs, self.__name__)
-        self._signature.bind(*args, **words)
+        self.check_arguments(args, words)
         return self.submit_call(default_site(), (args, words), given)
+
+    def check_arguments(self, words: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        """Raise `TypeError` unless the function takes these arguments."""
+        try:
+            self._signature.bind(*words, **keywords)
+        except TypeError as error:
+            raise TypeError(f"{self.__name__}{self._signature}: {error}") from None
 
     def map(
         self,

@@ -107,14 +107,22 @@ class Executor(futures.Executor):
         Raises
         ------
         InvalidInput
-            The function or an argument cannot be pickled; it is named.
+            *fn* is no function, or it or an argument cannot be pickled; it is named.
+        TypeError
+            A function with `@balsam.app` does not take these arguments.
         RuntimeError
             The executor was shut down.
         """
         self._open()
+        if not callable(fn):
+            raise InvalidInput(
+                f"submit takes a function and then its arguments, not {fn!r:.80}: submit(f, x)"
+                " calls f(x) as a job"
+            )
         given: Mapping[str, Any] = {}
         if isinstance(fn, FunctionApp):
             kwargs, given = options.split_options(kwargs, fn.__name__)
+            fn.check_arguments(args, kwargs)
         if is_lasting(fn):
             app, call = self._app_of(fn), (args, kwargs)
         else:

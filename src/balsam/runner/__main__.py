@@ -205,7 +205,14 @@ class Caller:
         text: str | None = self._payload.as_json(value)
         if text is not None and len(text) <= INLINE_BYTES:
             return "J" + text
-        data = dumps(value)
+        try:
+            data = dumps(value)
+        except Exception as error:
+            kind = type(value).__qualname__
+            raise TypeError(
+                f"the function returned what no other process can have ({kind}): {error}; return"
+                " what it is made from, such as a list for a generator"
+            ) from error
         if len(data) <= INLINE_BYTES:
             return "P" + base64.b64encode(data).decode()
         os.makedirs(os.path.dirname(file), exist_ok=True)
