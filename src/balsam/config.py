@@ -145,8 +145,19 @@ def explain(site: Path | None, environ: Mapping[str, str] = os.environ) -> list[
         try:
             msgspec.convert(_nested(flat), Settings)
         except msgspec.ValidationError as error:
-            raise InvalidInput(f"{file}: {error}") from error
+            raise InvalidInput(f"{file}: {_complaint(flat) or error}") from error
     return list(found.values())
+
+
+def _complaint(flat: Mapping[str, Any]) -> str:
+    """Return which setting cannot have its value, and what it takes; '' when each can."""
+    for key, value in flat.items():
+        try:
+            msgspec.convert(_nested({key: value}), Settings)
+        except msgspec.ValidationError as error:
+            takes = str(error).split(" - at `$")[0].replace("`", "")
+            return f"the setting {key} cannot be {value!r}: {takes[:1].lower()}{takes[1:]}"
+    return ""
 
 
 def load(site: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:

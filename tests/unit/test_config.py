@@ -265,6 +265,29 @@ def test_a_setting_out_of_bounds_is_refused(site: Path, line: str) -> None:
         config.load(site)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[queues.a]\nmax_queued = 1\n[queues.b-c]\nmax_queued = "3"\n',
+            "the setting queues.b-c.max_queued cannot be '3': expected int",
+        ),
+        ("[scheduler]\nname = 5\n", "the setting scheduler.name cannot be 5: expected str"),
+        (
+            "[service]\nbudget_node_hours = -3\n",
+            "the setting service.budget_node_hours cannot be -3: expected float >= 0.0",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_its_setting(site: Path, text: str, said: str) -> None:
+    file = site / "balsam.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        config.load(site)
+    assert str(caught.value).startswith(f"{file}: {said}")
+    assert "$" not in str(caught.value)
+
+
 # queues ---------------------------------------------------------------------------------
 
 
