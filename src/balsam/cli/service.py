@@ -18,7 +18,7 @@ from balsam.client.interface import Client
 from balsam.config import user_name
 from balsam.lifecycle.recover import process_start
 from balsam.model.service import ServiceInfo
-from balsam.service import daemon, record, submit
+from balsam.service import background, daemon, record, submit
 
 #: What `systemctl status` says of what does not run.
 NOT_RUNNING = 3
@@ -104,8 +104,8 @@ def _add_stop(verbs: Any) -> None:
 def run_start(args: argparse.Namespace) -> int:
     """Start the service."""
     with open_site(args) as client:
-        started = daemon.start(client)
-        file = daemon.log_file(client.path)
+        started = background.start(client)
+        file = background.log_file(client.path)
     print(f"Started the Balsam service [{started.pid}]; its log: {file}")
     return 0
 

@@ -57,6 +57,7 @@ def as_record(found: Forecast, system: BatchSystem) -> dict[str, Any]:
         "unmet": msgspec.to_builtins(plan.unmet),
         "waits": plan.waits,
         "covered": plan.covered,
+        "to_stage": found.to_stage,
         "queues": msgspec.to_builtins(found.queues),
         "budget_node_hours": found.budget,
         "spent_node_hours": found.spent,
@@ -75,6 +76,11 @@ def _lines(found: Forecast, system: BatchSystem) -> Iterator[str]:
         yield "The settings say service.elastic = false: the service would submit nothing of this."
     if plan.covered:
         yield f"{_count(plan.covered, 'job')} will be run by batch jobs that there are."
+    if found.to_stage:
+        yield (
+            f"{_count(found.to_stage, 'job')} will be counted when their files are there, which the"
+            " service moves."
+        )
     if plan.submissions:
         cost = sum(each.node_hours for each in plan.submissions)
         number = _count(len(plan.submissions), "batch job")

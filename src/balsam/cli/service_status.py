@@ -137,6 +137,15 @@ def _knowledge(status: ServiceStatus, facts: Facts) -> Iterator[str]:
         yield f"Batch system: {status.scheduler}, {heard}"
     if not status.elastic:
         yield "It asks for no nodes by itself (service.elastic is false)"
+    files = status.files
+    if facts.is_running and files.launcher_id:
+        failed = f", of {files.failed} they could not be" if files.failed else ""
+        yield (
+            f"Files: of {files.in_hand} jobs they are moved or wait for their turn, of"
+            f" {files.done} they were{failed} (as launcher {files.launcher_id})"
+        )
+    elif facts.is_running:
+        yield "Files: it moves none (service.move_files is false, or it has only begun)"
     if status.trouble:
         yield f"Trouble: {status.trouble}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 
 from balsam.cli import columns, output
 from balsam.cli.context import warn
@@ -12,8 +13,20 @@ from balsam.client.job_ids import with_ids
 from balsam.errors import InvalidInput, nearest
 from balsam.model.query import Filter, Query, check_order
 from balsam.model.transfer import Transfer, TransferState
+from balsam.model.wire import LauncherKind
 
-COLUMNS = ("job", "direction", "state", "files", "moved", "seconds", "attempts", "url", "error")
+COLUMNS = (
+    "job",
+    "direction",
+    "state",
+    "files",
+    "moved",
+    "seconds",
+    "attempts",
+    "by",
+    "url",
+    "error",
+)
 
 
 def print_transfers(args: argparse.Namespace, client: Client) -> None:
@@ -31,7 +44,8 @@ def print_transfers(args: argparse.Namespace, client: Client) -> None:
     if not found:
         print("No transfers found matching query")
         return
-    print(output.table(COLUMNS, [row(transfer, client.now()) for transfer in found]))
+    services = {one.id for one in client.launchers(live=False, kind=LauncherKind.SERVICE)}
+    print(output.table(COLUMNS, [row(each, client.now(), services) for each in found]))
     if cut:
         warn(f"only {limit} are shown; --limit 0 or BALSAM_LS_LIMIT=0 shows all")
 
@@ -57,8 +71,9 @@ def _filters(args: argparse.Namespace, client: Client) -> tuple[Filter, ...]:
     return tuple(filters)
 
 
-def row(transfer: Transfer, now: float) -> list[str]:
-    """Return what a table shows of *transfer*."""
+def row(transfer: Transfer, now: float, services: Collection[int]) -> list[str]:
+    """Return what a table shows of *transfer*; *services* are launchers that services were."""
+    launcher = transfer.launcher_id
     started, ended = transfer.started_at, transfer.ended_at
     seconds = "" if started is None else f"{(ended or now) - started:.1f}"
     return [
@@ -69,6 +84,7 @@ def row(transfer: Transfer, now: float) -> list[str]:
         _moved(transfer),
         seconds,
         str(transfer.attempts),
+        "the service" if launcher in services else f"launcher {launcher}",
         transfer.url,
         transfer.error,
     ]

@@ -27,7 +27,7 @@ from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
 from balsam.launcher.options import why_ended_by
 from balsam.launcher.plan import Planner
 from balsam.launcher.team import Team
-from balsam.launcher.unsent import Unsent
+from balsam.lifecycle.unsent import Unsent
 from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, NotStarted, Workers
 from balsam.lifecycle.journal import Journal
 from balsam.lifecycle.recover import (

@@ -35,6 +35,15 @@ class Unmet(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class FilesStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The files that the service moves."""
+
+    launcher_id: int = 0  #: the launcher without nodes that it does this as; 0: it moves none
+    in_hand: int = 0  #: jobs whose files are moved, or wait for their turn
+    done: int = 0  #: jobs whose files it has moved since it started
+    failed: int = 0  #: jobs whose files could not be
+
+
 class ServiceStatus(msgspec.Struct, kw_only=True):
     """What the service last knew."""
 
@@ -48,6 +57,7 @@ class ServiceStatus(msgspec.Struct, kw_only=True):
     waits: str = ""  #: why it submits nothing now although jobs wait, '' when it does
     budget_node_hours: float = 0.0  #: 0: no limit
     spent_node_hours: float = 0.0  #: of all batch jobs, until they end all that they asked for
+    files: FilesStatus = FilesStatus()
     news: list[str] = []  #: what happened last, oldest first, each with its time
 
 

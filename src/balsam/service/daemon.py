@@ -11,28 +11,27 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from balsam import config
 from balsam.client.interface import Client, Watch
 from balsam.config import Settings
-from balsam.errors import BalsamError, SchedulerError, ServiceRuns, SiteError, StoreError
-from balsam.lifecycle.recover import Recovery, process_start
+from balsam.errors import BalsamError, SchedulerError, ServiceRuns, StoreError
+from balsam.lifecycle.recover import Recovery, is_seen_dead, process_start
 from balsam.model.resources import NodeResources
-from balsam.model.service import ServiceInfo, ServiceStatus
+from balsam.model.service import FilesStatus, ServiceInfo, ServiceStatus
 from balsam.model.wire import Topic
 from balsam.nodes.hardware import this_node
 from balsam.schedulers.command import Command
 from balsam.schedulers.find import find
 from balsam.schedulers.scheduler import Answer, Queue, Scheduler
 from balsam.service import elastic, record, submit, watch
+from balsam.service.files import FileMover
 
 #: Work that is being inserted is let come in for a moment before it is bundled.
 SETTLE_SECONDS = 1.0
@@ -84,6 +83,8 @@ class Service:
         self._is_away = False  #: the batch system did not answer
         self._surplus: set[int] = set()
         self._heard: list[str] = []  #: of the last look at the batch jobs
+        self._files: FileMover | None = None  #: None: it moves none
+        self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  #: files were moved
 
     # its life ---------------------------------------------------------------------------
 
@@ -100,10 +101,14 @@ class Service:
         with _stopped_by_signals(self._ask_to_stop) as signals:
             self._register()
             watching = self._client.watch(Topic.WORK)
+            if self._settings.service.move_files:
+                wake = partial(os.eventfd_write, self._news, 1)
+                self._files = FileMover(self._client, self._settings, wake)
             try:
                 while not self._stop:
                     self._look()
                     self._wait(watching, signals)
+                self._close_files()
                 self._try_to_renew(urgent=True)  # who asked, when a signal was not all
                 self._client.end_service(self._id, self._stop)
             except ServiceRuns:
@@ -112,20 +117,25 @@ class Service:
                 self._end(f"it failed: {error}")
                 raise
             finally:
+                self._close_files()
                 watching.close()
+                os.close(self._news)
         return self._stop
+
+    def _close_files(self) -> None:
+        """Move no more files; launchers do from here on."""
+        if self._files is not None:
+            self._files.close()
+            self._files = None
 
     def _register(self) -> None:
         before = self._client.service()
-        host = socket.gethostname()
-        if before is not None and before.ended_at is None and before.host == host:
-            # Its lease need not be waited for where its process is seen to be gone.
-            own = process_start(os.getpid()).rpartition("/")[0]
-            same = before.pid_started.rpartition("/")[0] == own
-            if same and process_start(before.pid) != before.pid_started:
-                self._client.end_service(before.id, "its process died")
+        # A lease need not be waited for where the process is seen to be gone.
+        left = before if before is not None and before.ended_at is None else None
+        if left is not None and is_seen_dead(left.host, left.pid, left.pid_started):
+            self._client.end_service(left.id, "its process died")
         info = ServiceInfo(
-            host=host,
+            host=socket.gethostname(),
             pid=os.getpid(),
             pid_started=process_start(os.getpid()),
             owner=config.user_name(),
@@ -154,13 +164,18 @@ class Service:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            descriptors = [signals, *([watching.fileno()] if watching.fileno() >= 0 else [])]
+            bells = [watching.fileno()] if watching.fileno() >= 0 else []
+            descriptors = [signals, self._news, *bells]
             ready = select.select(descriptors, [], [], left)[0]
             if signals in ready:
                 os.read(signals, 512)
+            if self._news in ready:
+                os.eventfd_read(self._news)
             if watching.fileno() in ready:
                 watching.clear()
                 self._try_to_renew()  # it may be that it is asked to stop
+                self._ring()
+            if {self._news, watching.fileno()} & set(ready):
                 now = time.monotonic()
                 deadline = min(deadline, max(earliest, now + SETTLE_SECONDS))
 
@@ -173,6 +188,8 @@ class Service:
             if self._stop:
                 return
             self._recover()
+            for line in self._files.news() if self._files else ():
+                self._tell(line)
             if self._is_time_to_ask():
                 self._follow()
             if self._is_away:
@@ -281,7 +298,12 @@ class Service:
         now = time.monotonic()
         if now - self._recovered_at >= self._settings.launcher.lease_seconds / 3:
             self._recovered_at = now
-            self._recovery.look()
+            if self._recovery.look():  # what we free ourselves, no bell tells us of
+                self._ring()
+
+    def _ring(self) -> None:
+        if self._files is not None:
+            self._files.bell()
 
     def _renew(self, *, urgent: bool = False) -> None:
         """Keep the lease, and hear whether to stop."""
@@ -289,6 +311,7 @@ class Service:
         if not urgent and now - self._renewed_at < 1.0 and self._renewed_at:
             return
         self._status.updated_at = self._client.now()
+        self._status.files = self._files.status if self._files else FilesStatus()
         lease = self._settings.service.lease_seconds
         if self._client.renew_service(self._id, self._status, lease):
             self._stop = "asked to by `balsam service stop`"
@@ -339,51 +362,3 @@ def run(client: Client, say: Say) -> str:
 def this_host() -> NodeResources:
     """Return what this host has."""
     return this_node()
-
-
-def log_file(site: Path) -> Path:
-    """Return where a service in the background writes what happens."""
-    return site / "log" / "service.log"
-
-
-def start(client: Client, seconds: float = 30.0) -> ServiceInfo:
-    """Start the site's service in the background; return it when it lives.
-
-    Raises
-    ------
-    ServiceRuns
-        The site has one already.
-    SiteError
-        It did not start; the message has what it said.
-    """
-    file = log_file(client.path)
-    try:
-        with open(file, "ab") as log:
-            begin = log.tell()
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "balsam.cli.main", "service", "run"],
-                env={**os.environ, "BALSAM_SITE": str(client.path)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise SiteError(f"cannot write {file}: {error.strerror}") from error
-    watching = client.watch(Topic.WORK)
-    try:
-        deadline = time.monotonic() + seconds
-        while process.poll() is None and time.monotonic() < deadline:
-            found = client.service()
-            if found is not None and found.pid == process.pid and found.ended_at is None:
-                return found
-            watching.wait(0.2)
-    finally:
-        watching.close()
-    text = file.read_bytes()[begin:].decode(errors="replace").strip()
-    last = text.splitlines()[-1] if text else "it said nothing"
-    if process.poll() is None:
-        process.terminate()
-        process.wait()
-    kind = ServiceRuns if "has a service already" in last else SiteError
-    raise kind(f"the service did not start: {last.removeprefix('balsam: error: ')}; see {file}")

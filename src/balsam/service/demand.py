@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 
 from balsam.model.batch_job import WAITING_STATES, BatchJob
@@ -52,11 +52,27 @@ def minutes_of(run_times: Iterable[RunTime], assumed: float, whole: float) -> Mi
     return minutes
 
 
-def works_of(waiting: Iterable[Waiting], minutes: Minutes, owner: str, now: float) -> list[Work]:
-    """Return the jobs of *owner* that no launcher has, which can run now or soon."""
+def works_of(
+    waiting: Iterable[Waiting],
+    minutes: Minutes,
+    owner: str,
+    now: float,
+    movers: Collection[int] | None = None,
+) -> list[Work]:
+    """Return the jobs of *owner* that no launcher has, which can run now or soon.
+
+    Parameters
+    ----------
+    movers
+        The services, as launchers, that move files: where they do, no node is to wait for that.
+        None: launchers do.
+    """
     found = []
     for each in waiting:
-        if each.launcher_id is not None or each.owner != owner:
+        is_moved = movers is not None and each.to_stage
+        if each.owner != owner or (is_moved and each.state is State.POSTPROCESSED):
+            continue
+        if each.launcher_id is not None and not (is_moved and each.launcher_id in (movers or ())):
             continue
         if each.is_delayed and (each.retry_at or 0.0) > now + SOON_SECONDS:
             continue
@@ -67,7 +83,7 @@ def works_of(waiting: Iterable[Waiting], minutes: Minutes, owner: str, now: floa
                 count=each.count,
                 example=each.example,
                 workflow=each.workflow,
-                is_soon=each.is_delayed or each.state is State.AWAITING_PARENTS,
+                is_soon=each.is_delayed or is_moved or each.state is State.AWAITING_PARENTS,
             )
         )
     return found

@@ -10,10 +10,13 @@ from balsam.client.interface import Client
 from balsam.config import QueuePolicy, Settings, user_name
 from balsam.errors import BudgetSpent, SchedulerRefused
 from balsam.model.batch_job import BatchJob
+from balsam.model.demand import Waiting
 from balsam.model.query import Query, parse
 from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
+from balsam.model.states import State
 from balsam.model.walltime import LAST_SECONDS, START_MINUTES
+from balsam.model.wire import LauncherKind
 from balsam.schedulers.scheduler import Queue, Run, Scheduler, Window
 from balsam.service import record, submit
 from balsam.service.demand import (
@@ -38,6 +41,7 @@ class Forecast(msgspec.Struct, kw_only=True):
     queues: list[QueueState]
     spent: float  #: node-hours of all batch jobs
     budget: float  #: 0.0: no limit
+    to_stage: int = 0  #: jobs for which no nodes are asked before the service has their files there
 
 
 def foresee(
@@ -81,8 +85,32 @@ def foresee(
         target_minutes=settings.service.target_minutes,
         grace_minutes=grace,
     )
-    works = works_of(waiting, minutes, user_name(), now)
-    return Forecast(plan=plan(works, site), queues=queues, spent=spent, budget=budget)
+    movers = _movers(client, settings)
+    works = works_of(waiting, minutes, user_name(), now, movers)
+    return Forecast(
+        plan=plan(works, site),
+        queues=queues,
+        spent=spent,
+        budget=budget,
+        to_stage=0 if movers is None else _to_stage(waiting),
+    )
+
+
+def _movers(client: Client, settings: Settings) -> set[int] | None:
+    """Return the services, as launchers, that move files; None where launchers move them."""
+    if not settings.service.move_files or settings.launcher.stage_files == "always":
+        return None
+    return {each.id for each in client.launchers(kind=LauncherKind.SERVICE)}
+
+
+def _to_stage(waiting: Sequence[Waiting]) -> int:
+    """Return how many of our jobs run when their files are there."""
+    mine = user_name()
+    return sum(
+        each.count
+        for each in waiting
+        if each.to_stage and each.owner == mine and each.state is State.READY
+    )
 
 
 def _grace_minutes(settings: Settings) -> float:

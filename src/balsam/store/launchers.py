@@ -297,7 +297,7 @@ def _take_to_stage(
     for state, most in ways:
         terms = [*scope, _fits(request)] if request.limit and state == State.READY else scope
         if state == State.READY and request.staged_ahead is not None:
-            most = min(most, to_stage.room_ahead(connection, request.staged_ahead))
+            most = min(most, to_stage.room_ahead(connection, launcher, request.staged_ahead))
         if most > 0:
             chosen = to_stage.first(state, terms, most)
             # Who takes its results away does not change who ran it.

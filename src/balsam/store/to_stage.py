@@ -38,11 +38,14 @@ def first(state: State, terms: Sequence[sa.ColumnElement[bool]], limit: int) -> 
     )
 
 
-def room_ahead(connection: Connection, most: int) -> int:
-    """Return how many jobs more may be staged in, that *most* at a time wait to run."""
-    waiting = sa.select(jobs.c.id).where(
-        jobs.c.state == State.STAGED_IN, jobs.c.launcher_id.is_(None)
-    )
-    some = waiting.limit(most).subquery()
-    counted = connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
-    return most - int(counted)
+def room_ahead(connection: Connection, launcher: int, most: int) -> int:
+    """Return how many jobs more may be staged in, that *most* at a time wait to run.
+
+    Those count whose files *launcher* is about to bring.
+    """
+    there = jobs.c.state == State.STAGED_IN, jobs.c.launcher_id.is_(None)
+    coming = jobs.c.state == State.READY, jobs.c.launcher_id == launcher
+    for terms in (there, coming):
+        some = sa.select(jobs.c.id).where(*terms).limit(max(0, most)).subquery()
+        most -= int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+    return most
