@@ -65,12 +65,12 @@ def test_every_verb_has_help_with_an_example(bare_balsam, verb):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("lss",), ("invalid choice", "lss")),
+        (("lss",), ("invalid choice", "lss", "Did you mean 'ls'?")),
         (("ls", "--histori"), ("--histori", "Did you mean '--history'?")),
         (("ls", "--site"), ("--site", "expected one argument")),
         (("which", "--list", "--name", "x"), ("--name", "not allowed with", "--list")),
         (("show",), ("required", "JOB")),
-        (("ls", "joobs"), ("invalid choice", "joobs")),
+        (("ls", "joobs"), ("invalid choice", "joobs", "Did you mean 'jobs'?")),
         (("config",), ("required",)),
         (("logs", "1", "--tail", "0"), ("--tail", "'0'")),
         (("wait", "--timeout", "soon"), ("--timeout", "'soon'")),

@@ -39,6 +39,7 @@ VERBS = {
     "kill": "kill",
     "killjob": "kill",
     "rm": "rm",
+    "clean": "clean",
     "launcher": "launcher",
     "submit-launch": "submit_launch",
     "queue": "queue",
@@ -82,6 +83,14 @@ class Parser(argparse.ArgumentParser):
         # is not ambiguous.
         matches = super()._get_option_tuples(option_string)
         return matches[:1] if len({id(match[0]) for match in matches}) == 1 else matches
+
+    def _check_value(self, action, value):  # type: ignore[no-untyped-def]
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            hint = nearest(str(value), list(map(str, action.choices)))
+            error.message += f".{hint}" if hint else ""
+            raise
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
