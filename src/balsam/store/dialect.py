@@ -319,3 +319,49 @@ def one_at_a_time(connection: Connection, what: str) -> None:
     """Wait until no other writer is at *what*, and keep it to this transaction."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(what))))
+
+
+#: Each level is found from the last by the index, whatever the planner takes it to hold.
+_FALLING = """
+    WITH RECURSIVE falling (id, finished) AS (
+        {heads}
+        UNION
+        SELECT below.child, below.kind = 'fail' FROM falling CROSS JOIN {below}
+    )
+    SELECT DISTINCT id FROM falling
+"""
+_BELOW_SQLITE = """dependencies AS below CROSS JOIN jobs
+    WHERE below.parent = falling.id AND below.kind = CASE WHEN finished THEN 'fail' ELSE 'ok' END
+    AND jobs.id = below.child AND jobs.state = 'AWAITING_PARENTS'"""
+_BELOW_POSTGRESQL = """LATERAL (
+        SELECT d.child, d.kind FROM dependencies AS d JOIN jobs ON jobs.id = d.child
+        WHERE d.parent = falling.id AND d.kind = CASE WHEN finished THEN 'fail' ELSE 'ok' END
+        AND jobs.state = 'AWAITING_PARENTS' OFFSET 0
+    ) AS below"""
+
+
+def falling(connection: Connection, heads: dict[int, bool]) -> list[int]:
+    """Return the jobs that wait for what will never be, now that *heads* have ended.
+
+    They wait that a job finishes which did not, or fails which finished: those right below
+    *heads*, those below these, and so on. Where a job is the one by one way and the other by
+    another, some too many are among them.
+
+    Parameters
+    ----------
+    heads
+        Whether each finished, by its id.
+    """
+    if connection.dialect.name == "postgresql":
+        statement = _FALLING.format(
+            heads="SELECT * FROM unnest(%s::bigint[], %s::boolean[])", below=_BELOW_POSTGRESQL
+        )
+        rows = connection.exec_driver_sql(statement, (list(heads), list(heads.values())))
+    else:
+        statement = _FALLING.format(
+            heads="SELECT value ->> 0, value ->> 1 FROM json_each(?)", below=_BELOW_SQLITE
+        )
+        rows = connection.exec_driver_sql(
+            statement, (msgspec.json.encode([*heads.items()]).decode(),)
+        )
+    return list(rows.scalars())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -12,7 +11,10 @@ from sqlalchemy.engine import Connection
 from balsam.model.graph import Kind, Verdict, settled_state, verdict
 from balsam.model.states import END_STATES, LIVE_STATES, State, legal
 from balsam.store import dialect
-from balsam.store.schema import apps, dependencies, events, jobs
+from balsam.store.children import NEEDS_PREPARATION, Children, Edge
+from balsam.store.children import locked as locked  # for those who move jobs
+from balsam.store.children import names as names
+from balsam.store.schema import dependencies, events, jobs
 
 EVENT_COLUMNS = ("time", "job", "from_state", "to_state", "message")
 
@@ -26,14 +28,6 @@ class Change(NamedTuple):
     message: str = ""
 
 
-def locked(statement: sa.Select[Any], *, to_delete: bool = False) -> sa.Select[Any]:
-    """Return *statement* on jobs with the rows kept to this transaction, where rows have locks.
-
-    Always in the order of ids: who locks in one order seldom meets head-on.
-    """
-    return statement.order_by(jobs.c.id).with_for_update(key_share=not to_delete)
-
-
 def write_events(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     """Append events; each row is (time, job, from_state, to_state, message)."""
     dialect.insert_rows(connection, events, EVENT_COLUMNS, rows)
@@ -42,24 +36,36 @@ def write_events(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
 def apply(
     connection: Connection, changes: list[Change], now: float, *, by_user: bool = False
 ) -> None:
-    """Make *changes* and release the children of jobs that ended.
+    """Make *changes* and release the children of jobs that ended, and all that follows."""
+    _make(connection, changes, now, by_user=by_user)
+    _make(connection, release(connection, _ended(changes)), now)
 
-    A child's own end settles its children in turn, level by level, in this transaction.
-    """
-    while changes:
-        for change in changes:
-            if not legal(change.old, change.new, by_user=by_user):
-                raise AssertionError(f"illegal move {change}")
-        times = _times(connection, [c.job for c in changes], now)
-        rows = [(c.new, times[c.job], c.job) for c in changes if not _is_freed(c)]
-        dialect.update_rows(connection, jobs, ("state", "updated_at"), rows)
-        freed = [(c.new, times[c.job], 0, c.job) for c in changes if _is_freed(c)]
-        dialect.update_rows(connection, jobs, ("state", "updated_at", "pending_parents"), freed)
-        lines = [(times[c.job], c.job, c.old, c.new, c.message) for c in changes]
-        write_events(connection, lines)
-        _hold_back(connection, [c.job for c in changes if c.old in END_STATES])
-        ended = {c.job: c.new for c in changes if c.new in END_STATES}
-        changes, by_user = release(connection, ended), False
+
+def apply_released(connection: Connection, released: list[Change], now: float) -> None:
+    """Make the changes that `release` returned: nothing follows from them."""
+    _make(connection, released, now)
+
+
+def _ended(changes: list[Change]) -> dict[int, State]:
+    return {change.job: change.new for change in changes if change.new in END_STATES}
+
+
+def _make(
+    connection: Connection, changes: list[Change], now: float, *, by_user: bool = False
+) -> None:
+    if not changes:
+        return
+    for change in changes:
+        if not legal(change.old, change.new, by_user=by_user):
+            raise AssertionError(f"illegal move {change}")
+    times = _times(connection, [c.job for c in changes], now)
+    rows = [(c.new, times[c.job], c.job) for c in changes if not _is_freed(c)]
+    dialect.update_rows(connection, jobs, ("state", "updated_at"), rows)
+    freed = [(c.new, times[c.job], 0, c.job) for c in changes if _is_freed(c)]
+    dialect.update_rows(connection, jobs, ("state", "updated_at", "pending_parents"), freed)
+    lines = [(times[c.job], c.job, c.old, c.new, c.message) for c in changes]
+    write_events(connection, lines)
+    _hold_back(connection, [c.job for c in changes if c.old in END_STATES])
 
 
 #: Where jobs go on from whose parents have ended.
@@ -108,41 +114,34 @@ def count_parents(connection: Connection, child: int) -> None:
 
 
 def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
-    """Count the *ended* parents down at their children; return what follows for those.
+    """Count the *ended* parents down at their children; return what follows, level by level.
 
-    Costs the out-degree of the ended jobs: waiting jobs are never scanned.
+    A child that ends without having run settles its own children. Costs the edges below
+    what ends, and no statement for each level; waiting jobs are never scanned.
     """
-    if not ended:
-        return []
-    edges = connection.execute(
-        sa.select(dependencies.c.child, dependencies.c.parent, dependencies.c.kind).where(
-            dialect.among(dependencies.c.parent, list(ended))
-        )
-    ).all()
-    if not edges:
-        return []
-    met: dict[int, int] = {}
+    children = Children(connection)
+    changes: dict[int, Change] = {}
+    met: Counter[int] = Counter()
+    while ended:
+        edges = [edge for edge in children.of(ended) if edge[0] not in changes]
+        followers = _fallen(children, ended, edges)
+        fallen = {change.job for change in followers}
+        followers += _freed(children, met, [edge for edge in edges if edge[0] not in fallen])
+        changes |= {change.job: change for change in followers}
+        ended = _ended(followers)
+    # A child that waits for nothing more gets its 0 with its new state: one update a job.
+    counts = [(count, child) for child, count in met.items() if child not in changes]
+    dialect.count_down(connection, jobs, "pending_parents", counts)
+    return list(changes.values())
+
+
+def _fallen(children: Children, ended: dict[int, State], edges: list[Edge]) -> list[Change]:
+    """Return the ends of those that will never have what they need."""
     never: dict[int, tuple[int, Kind]] = {}
     for child, parent, kind in edges:
-        if verdict(Kind(kind), ended[parent]) is Verdict.MET:
-            met[child] = met.get(child, 0) + 1
-        else:
-            never.setdefault(child, (parent, Kind(kind)))
-    waiting = _waiting(connection, [*met, *never])
-    # Counters are kept for waiting jobs alone: whatever comes back to CREATED is counted anew.
-    # A child that waits for nothing more gets its 0 with its new state: one update a job.
-    counts, changes = [], []
-    for child, ended_now in met.items():
-        if child in never or child not in waiting:
-            continue
-        pending, prepare = waiting[child]
-        if ended_now < pending:
-            counts.append((ended_now, child))
-        else:
-            new = State.READY if prepare else State.PREPROCESSED
-            changes.append(Change(child, State.AWAITING_PARENTS, new))
-    dialect.count_down(connection, jobs, "pending_parents", counts)
-    called = names(connection, {parent for parent, _ in never.values()})
+        if verdict(kind, ended[parent]) is Verdict.NEVER:
+            never.setdefault(child, (parent, kind))
+    called = children.names({parent for parent, _ in never.values()})
     return [
         Change(
             child,
@@ -151,8 +150,22 @@ def release(connection: Connection, ended: dict[int, State]) -> list[Change]:
             never_reason(parent, called[parent], kind, ended[parent]),
         )
         for child, (parent, kind) in never.items()
-        if child in waiting
-    ] + changes
+    ]
+
+
+def _freed(children: Children, met: Counter[int], edges: list[Edge]) -> list[Change]:
+    """Count in *met* the edges that are met; return the moves of those that can go."""
+    now = Counter(child for child, _, _ in edges)
+    met.update(now)
+    return [
+        Change(
+            child,
+            State.AWAITING_PARENTS,
+            State.READY if children.waiting[child].prepare else State.PREPROCESSED,
+        )
+        for child in now
+        if met[child] >= children.waiting[child].pending
+    ]
 
 
 def never_reason(parent: int, name: str, kind: Kind, state: State) -> str:
@@ -162,45 +175,12 @@ def never_reason(parent: int, name: str, kind: Kind, state: State) -> str:
     return f"parent {parent} ({name}) ended as {state}"
 
 
-def names(connection: Connection, ids: Collection[int]) -> dict[int, str]:
-    """Return the names of the jobs *ids*."""
-    if not ids:
-        return {}
-    statement = sa.select(jobs.c.id, jobs.c.name).where(dialect.among(jobs.c.id, list(ids)))
-    return {row.id: row.name for row in connection.execute(statement)}
-
-
 def awaiting(connection: Connection, ids: list[int]) -> set[int]:
     """Return those of *ids* that wait for parents, and lock them."""
     statement = sa.select(jobs.c.id).where(
         dialect.among(jobs.c.id, ids), jobs.c.state == State.AWAITING_PARENTS
     )
     return set(connection.scalars(locked(statement)))
-
-
-#: Apps that have a preprocess hook, as a command or in Python: looked up once a statement.
-_PREPARING = sa.select(apps.c.name).where(
-    sa.or_(
-        apps.c.preprocess != "",
-        dialect.has_text(dialect.json_text(apps.c.function), '"preprocess"'),
-    )
-)
-#: Whether a job has something to do before it can run, in SQL.
-NEEDS_PREPARATION = sa.or_(
-    jobs.c.input_files != "", jobs.c.stage_in_url != "", jobs.c.application.in_(_PREPARING)
-)
-
-
-def _waiting(connection: Connection, ids: list[int]) -> dict[int, tuple[int, bool]]:
-    """Return how many parents each waiting job of *ids* waits for, and whether it is READY then.
-
-    Locks them.
-    """
-    statement = sa.select(jobs.c.id, jobs.c.pending_parents, NEEDS_PREPARATION).where(
-        dialect.among(jobs.c.id, ids), jobs.c.state == State.AWAITING_PARENTS
-    )
-    rows = connection.execute(locked(statement))
-    return {job: (pending, bool(prepare)) for job, pending, prepare in rows}
 
 
 def free_to_go(connection: Connection, ids: list[int]) -> list[Change]:

@@ -147,7 +147,7 @@ def apply(connection: Connection, launcher: int, report: Report, now: float) -> 
     if live:
         transfers.save(connection, report.transfers, known)
     freed = moves.release(connection, ended)
-    moves.apply(connection, freed, now)
+    moves.apply_released(connection, freed, now)
     run_times.learn(connection, _run_times(report.attempts, known))
     topics = (Topic.ENDS,) if ended else ()
     return Applied(refusals, (*topics, Topic.WORK) if freed or report.released else topics)
