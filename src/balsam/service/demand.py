@@ -11,7 +11,7 @@ from balsam.model.resources import NodeResources
 from balsam.model.run_time import RunTime
 from balsam.model.states import State
 from balsam.model.walltime import time_limit
-from balsam.model.wire import LauncherInfo
+from balsam.model.wire import LauncherInfo, LauncherKind
 from balsam.service.estimate import Work, kind
 from balsam.service.plan import Allocation
 
@@ -21,6 +21,8 @@ MOST_JOBS = 100_000
 SOON_SECONDS = 600.0
 #: Minutes: no job is taken to need less.
 SHORTEST = 1e-3
+#: Of a launcher whose end is not known: it does whatever there is.
+_ENDLESS_MINUTES = 1e6
 Minutes = Callable[[Waiting], float]
 
 
@@ -111,7 +113,7 @@ def allocations_of(
         if each.cancel_reason:
             continue
         pilot = pilots.get(each.id)
-        node = nodes.get(each.queue) or _node_of(each, pilot)
+        node = nodes.get(each.queue) or _node_of(f"a node of batch job {each.id}", pilot)
         left = time_limit(each.wall_time_minutes)
         if pilot is not None and pilot.ends_at is not None:
             left = (pilot.ends_at - now) / 60
@@ -127,19 +129,51 @@ def allocations_of(
                 is_ours=each.service_id is not None,
                 node=node,
                 used=_used(pilot, waiting, minutes, node, now) if pilot else 0.0,
-                takes=_filter(each),
+                takes=_filter(each.job_mode, each.wf_filter, each.tags),
             )
         )
     return found
 
 
-def _node_of(batch_job: BatchJob, pilot: LauncherInfo | None) -> NodeResources:
-    """Return what the nodes of an allocation in a queue that we do not use are like."""
+def started_by_hand(
+    launchers: Iterable[LauncherInfo],
+    waiting: Sequence[Waiting],
+    minutes: Minutes,
+    owner: str,
+    now: float,
+) -> list[Allocation]:
+    """Return the live launchers that no batch job started, as supply for the jobs of *owner*."""
+    found = []
+    for each in launchers:
+        if each.batch_job_id is not None or each.kind is not LauncherKind.PILOT:
+            continue
+        if each.ended_at is not None or each.expires_at < now or each.jobs_of not in ("", owner):
+            continue
+        node = _node_of(f"a node of launcher {each.id}", each)
+        left = _ENDLESS_MINUTES if each.ends_at is None else (each.ends_at - now) / 60
+        found.append(
+            Allocation(
+                batch_job=0,
+                queue=None,
+                num_nodes=max(1, each.nodes),
+                minutes=max(0.0, left),
+                is_waiting=False,
+                is_ours=False,
+                node=node,
+                used=_used(each, waiting, minutes, node, now),
+                takes=_filter(each.job_mode, each.workflow_filter, each.tags),
+            )
+        )
+    return found
+
+
+def _node_of(name: str, pilot: LauncherInfo | None) -> NodeResources:
+    """Return what the nodes of an allocation are like, in a queue that we do not use or in none."""
     count = max(1, pilot.nodes) if pilot else 1
     cores = pilot.cores // count if pilot else 1
     gpus = pilot.gpus // count if pilot else 0
     return NodeResources(
-        host=f"a node of batch job {batch_job.id}",
+        host=name,
         cores=cores,
         threads=cores,
         memory_mib=pilot.memory_mib if pilot else 0,
@@ -168,12 +202,12 @@ def _used(
     return used
 
 
-def _filter(batch_job: BatchJob) -> Callable[[Work], bool]:
-    """Return which work the launcher of a batch job takes."""
+def _filter(job_mode: str, workflow: str, tags: Mapping[str, str]) -> Callable[[Work], bool]:
+    """Return which work a launcher takes that was started with these filters."""
 
     def takes(work: Work) -> bool:
-        if batch_job.tags or batch_job.wf_filter not in work.workflow:
+        if tags or workflow not in work.workflow:
             return False
-        return batch_job.job_mode != "serial" or work.request.is_serial
+        return job_mode != "serial" or work.request.is_serial
 
     return takes

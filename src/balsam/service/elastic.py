@@ -23,6 +23,7 @@ from balsam.service.demand import (
     MOST_JOBS,
     allocations_of,
     minutes_of,
+    started_by_hand,
     works_of,
 )
 from balsam.service.offer import longest_work
@@ -65,9 +66,10 @@ def foresee(
     """
     now = client.now()
     live = record.live(client)
-    by_workflow = any(each.wf_filter for each in live)
-    waiting = client.waiting(MOST_JOBS, by_workflow=by_workflow)
     launchers = client.launchers(live=False)
+    by_workflow = any(each.wf_filter for each in live)
+    by_workflow |= any(each.workflow_filter for each in launchers if each.ended_at is None)
+    waiting = client.waiting(MOST_JOBS, by_workflow=by_workflow)
     pilots = {each.batch_job_id: each for each in launchers}
     failed = failures(_last(client), {id_ for id_ in pilots if id_ is not None}, since)
     queues = queue_states(found, settings, failed, now)
@@ -79,7 +81,10 @@ def foresee(
     site = Site(
         queues=queues,
         nodes=nodes,
-        allocations=allocations_of(live, pilots, waiting, minutes, nodes, now),
+        allocations=[
+            *allocations_of(live, pilots, waiting, minutes, nodes, now),
+            *started_by_hand(launchers, waiting, minutes, user_name(), now),
+        ],
         windows=windows if settings.service.backfill else (),
         budget_left=budget - spent if budget else None,
         target_minutes=settings.service.target_minutes,

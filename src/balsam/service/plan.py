@@ -33,10 +33,10 @@ _DOUBT = 1.0
 
 
 class Allocation(msgspec.Struct, kw_only=True):
-    """A live batch job."""
+    """A live batch job, or a launcher that was started by hand."""
 
-    batch_job: int
-    queue: str
+    batch_job: int  #: 0: none
+    queue: str | None  #: None: it is in none that we know of
     num_nodes: int
     minutes: float  #: that its launcher has left for jobs
     is_waiting: bool

@@ -10,16 +10,18 @@ import pytest
 from balsam.model.batch_job import WAITING_STATES, BatchJob, BatchState
 from balsam.model.demand import Waiting
 from balsam.model.run_time import RunTime
+from balsam.model.service import QueueState
 from balsam.model.states import State
-from balsam.model.wire import LauncherInfo
+from balsam.model.wire import LauncherInfo, LauncherKind
 from balsam.service.demand import (
     SOON_SECONDS,
     allocations_of,
     minutes_of,
+    started_by_hand,
     works_of,
 )
 from balsam.service.estimate import Work
-from balsam.service.plan import Allocation
+from balsam.service.plan import Allocation, Site, plan
 from tests.unit.service.plan_worlds import node, work
 
 NOW = 1_000_000.0
@@ -181,3 +183,58 @@ def test_a_launcher_takes_what_its_filter_lets_through() -> None:
     (filtered,) = allocations(batch(wf_filter="abc"))
     assert not filtered.takes(some)
     assert filtered.takes(msgspec.structs.replace(some, workflow="xabcx"))
+
+
+# launchers that no batch job started ------------------------------------------------------
+
+
+def by_hand(*launchers: LauncherInfo, waits: tuple[Waiting, ...] = ()) -> list[Allocation]:
+    return started_by_hand(launchers, waits, HOUR, "me", NOW)
+
+
+def launcher(**fields: Any) -> LauncherInfo:
+    known = {"id": 3, "host": "h", "pid": 1, "cores": 8, "expires_at": NOW + 60}
+    return LauncherInfo(**(known | fields))  # type: ignore[arg-type]
+
+
+def test_a_launcher_started_by_hand_is_supply_for_the_time_it_has() -> None:
+    (found,) = by_hand(launcher(nodes=2, cores=16, memory_mib=500, ends_at=NOW + 1800))
+    assert (found.num_nodes, found.minutes, found.node.cores) == (2, 30.0, 8)
+    assert (found.queue, found.is_waiting, found.is_ours) == (None, False, False)
+
+
+def test_what_it_runs_is_taken_off() -> None:
+    mine = waiting(4, launcher_id=3, state=State.RUNNING, since=NOW - 300.0)
+    (found,) = by_hand(launcher(), waits=(mine,))
+    assert found.used == pytest.approx(4 * 5 / 8)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"batch_job_id": 7},
+        {"ended_at": NOW - 1},
+        {"expires_at": NOW - 1},
+        {"jobs_of": "somebody"},
+        {"kind": LauncherKind.SERVICE, "nodes": 0, "cores": 0},
+    ],
+)
+def test_these_are_no_supply_of_their_own(fields: dict[str, Any]) -> None:
+    assert by_hand(launcher(**fields)) == []
+
+
+def test_its_filters_hold() -> None:
+    (all_,) = by_hand(launcher())
+    (some,) = by_hand(launcher(workflow_filter="other"))
+    (serial,) = by_hand(launcher(job_mode="serial"))
+    one, wide = work(), work(ranks_per_node=2)
+    assert [each.takes(one) for each in (all_, some, serial)] == [True, False, True]
+    assert [each.takes(wide) for each in (all_, some, serial)] == [True, False, False]
+
+
+def test_nothing_is_asked_for_what_it_will_do() -> None:
+    queue = QueueState(name="")
+    site = Site(queues=[queue], nodes={"": node()}, allocations=by_hand(launcher()))
+    assert plan([work(80)], site).submissions == []
+    site = Site(queues=[queue], nodes={"": node()}, allocations=by_hand(launcher(ends_at=NOW)))
+    assert plan([work(80)], site).submissions != []
