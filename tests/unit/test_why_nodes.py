@@ -378,7 +378,7 @@ def test_the_service_of_another_user_does_not_ask() -> None:
 def test_all_layers_are_told() -> None:
     answer = why(job(), facts(service=service()))
     assert [each.layer for each in answer.layers] == [
-        *("state", "lease", "parents", "retry", "app"),
+        *("state", "lease", "parents", "retry", "app", "files"),
         *("launchers", "batch_jobs", "nodes", "service"),
     ]
     assert all(each.found for each in answer.layers)

@@ -11,6 +11,7 @@ from balsam.model.demand import Waiting
 from balsam.model.job import Job
 from balsam.model.query import ALL, Query, parse
 from balsam.model.states import END_STATES, LEASABLE_STATES, LIVE_STATES, State
+from balsam.model.transfer import Direction, Transfer
 from balsam.model.wire import Attempt
 from balsam.report.reasons.facts import Ancestor, Facts, Own
 from balsam.report.reasons.walk import answer_of
@@ -19,8 +20,13 @@ from balsam.report.reasons.walk import answer_of
 _DEPTH = 50
 #: Most parents of one job among which one that failed is looked for.
 _MOST_PARENTS = 10_000
+_TO_STAGE = ("stage_in_url", "stage_out_url", "stage_out_files")
 #: What `class_of` needs of a job.
-CLASS_FIELDS = (*(set(Waiting.__struct_fields__) & set(Job.__struct_fields__)), "timeouts")
+CLASS_FIELDS = (
+    *(set(Waiting.__struct_fields__) & set(Job.__struct_fields__)),
+    *_TO_STAGE,
+    "timeouts",
+)
 #: What `Own.job` has.
 FIELDS = (
     *CLASS_FIELDS,
@@ -35,11 +41,13 @@ def fetch(client: Client, jobs: list[Job], facts: Facts) -> Iterator[Own]:
     messages = _last_messages(client, [n for n, state in ids.items() if state in END_STATES])
     ran = [n for n, state in ids.items() if state in (*_ENDED_BADLY, State.RUNNING)]
     attempts: dict[int, Attempt] = {each.job: each for each in client.attempts(ran)} if ran else {}
+    moved = _transfers(client, jobs, {one.id for one in facts.movers})
     ahead: dict[int, int] = {}
     known: dict[int, list[Ancestor]] = {}
     for job in jobs:
         number = job.id or 0
         own = Own(job=job, attempt=attempts.get(number), message=messages.get(number, ""))
+        own.transfers = moved.get(number, [])
         if job.state == State.AWAITING_PARENTS:
             own.parents = client.state_counts(ALL.where(children=number))
             own.root = _holding_back(client, job, facts, known)
@@ -50,6 +58,18 @@ def fetch(client: Client, jobs: list[Job], facts: Facts) -> Iterator[Own]:
                 ahead[job.priority] = _ahead(client, job.priority)
             own.ahead = ahead[job.priority]
         yield own
+
+
+def _transfers(client: Client, jobs: list[Job], movers: set[int]) -> dict[int, list[Transfer]]:
+    """Return what the services move now, by job."""
+    ids = {job.id: job.state for job in jobs if job.launcher_id in movers}
+    found: dict[int, list[Transfer]] = {}
+    if ids:
+        for each in client.transfers(Query(filters=parse({"job__in": list(ids)}, "transfers"))):
+            way = Direction.OUT if ids[each.job] == State.POSTPROCESSED else Direction.IN
+            if each.direction is way:
+                found.setdefault(each.job, []).append(each)
+    return found
 
 
 def _last_messages(client: Client, ids: list[int]) -> dict[int, str]:

@@ -18,13 +18,13 @@ from balsam import config
 from balsam.client.interface import Client
 from balsam.model.batch_job import ENDED_STATES, LIVE_STATES
 from balsam.model.demand import Waiting
-from balsam.model.job import Job
+from balsam.model.job import Job, needs_transfer
 from balsam.model.query import ALL, Filter, Query, parse
 from balsam.model.resources import Request
 from balsam.model.service import ServiceInfo, Unmet
 from balsam.model.states import LEASABLE_STATES, State
 from balsam.model.walltime import LAST_SECONDS
-from balsam.model.wire import LauncherInfo
+from balsam.model.wire import LauncherInfo, LauncherKind
 from balsam.report import histories
 from balsam.report.histories import CLASS_FIELDS, FIELDS
 from balsam.report.reasons.facts import Facts, Held, Scope, Subject, class_of
@@ -80,6 +80,8 @@ def fetch_facts(client: Client, classes: Iterable[Waiting]) -> Facts:
         now=client.now(),
         apps={app.name: app for app in client.apps(ALL)},
         launchers=launchers,
+        movers=client.launchers(live=False, kind=LauncherKind.SERVICE),
+        stage_files=settings.launcher.stage_files,
         held=_held(classes, launchers),
         batch_jobs=client.batch_jobs(batch_jobs),
         last_batch_job=last[0] if last else None,
@@ -176,7 +178,7 @@ def _in_scopes(client: Client, scopes: list[Scope]) -> dict[_Key, tuple[int, int
             passes = tuple(each.passes(job.workflow, job.tags) for each in scopes)
             if any(passes[:number]):
                 continue  # it was counted with an earlier scope
-            key = values(job), job.timeouts > 0, passes
+            key = values(job), job.timeouts > 0, needs_transfer(job), passes
             count, first = found.get(key, (0, job))
             found[key] = count + 1, first
     result: dict[_Key, tuple[int, int]] = {}

@@ -11,10 +11,11 @@ from balsam.config import NodesSettings
 from balsam.model.app import App
 from balsam.model.batch_job import BatchJob
 from balsam.model.demand import Waiting
-from balsam.model.job import Job
+from balsam.model.job import Job, needs_transfer
 from balsam.model.run_time import RunTime
 from balsam.model.service import ServiceInfo, Unmet
 from balsam.model.states import State
+from balsam.model.transfer import Transfer
 from balsam.model.walltime import time_limit
 from balsam.model.wire import Attempt, LauncherInfo
 
@@ -56,6 +57,8 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
     now: float
     apps: Mapping[str, App] = {}
     launchers: list[LauncherInfo] = []  #: all there ever were, oldest first
+    movers: list[LauncherInfo] = []  #: the launchers without nodes that services were, the same
+    stage_files: str = "auto"  #: whether launchers move files (`LauncherSettings.stage_files`)
     held: Mapping[int, Held] = {}  #: by launcher
     batch_jobs: list[BatchJob] = []  #: those that have not ended
     last_batch_job: BatchJob | None = None  #: of those that have ended
@@ -68,7 +71,7 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
     @cached_property
     def by_id(self) -> dict[int, LauncherInfo]:
         """The launchers by their ids."""
-        return {one.id: one for one in self.launchers}
+        return {one.id: one for one in (*self.movers, *self.launchers)}
 
     @cached_property
     def live(self) -> list[LauncherInfo]:
@@ -105,6 +108,11 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
         service = self.service
         return service is not None and service.ended_at is None and service.expires_at >= self.now
 
+    def mover_for(self, owner: str) -> LauncherInfo | None:
+        """Return the live service, as a launcher, that moves the files of *owner*'s jobs."""
+        live = [one for one in self.movers if one.ended_at is None and not self.is_lost(one)]
+        return next((one for one in live if one.jobs_of == owner), None)
+
     def is_over(self, batch_job: BatchJob) -> bool:
         """Tell whether the time of a batch job has passed, though nobody has seen its end."""
         started, seconds = batch_job.started_at, 60 * batch_job.wall_time_minutes
@@ -139,6 +147,7 @@ class Own(msgspec.Struct, kw_only=True):
     attempt: Attempt | None = None  #: the last
     message: str = ""  #: of its last event
     parents: Mapping[State, int] = {}  #: how many in each state
+    transfers: list[Transfer] = []  #: of the files that are moved now
     ahead: int = 0  #: free jobs of a higher priority
     #: A parent that holds it back, that one's parent, …, to where it begins.
     root: list[Ancestor] = []
@@ -170,6 +179,7 @@ def class_of(job: Job) -> Waiting:
         **{name: getattr(job, name) for name in names},
         is_delayed=job.retry_at is not None,
         was_timed_out=job.timeouts > 0,
+        to_stage=needs_transfer(job),
         example=job.id or 0,
     )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from balsam.model.states import END_STATES, TABLE, State
-from balsam.model.wire import Attempt, LauncherInfo
+from balsam.model.wire import Attempt, LauncherInfo, LauncherKind
 from balsam.report.quantities import moment
 from balsam.report.reasons.facts import Facts, Held, Own, Subject
+from balsam.report.reasons.files import in_hand
 from balsam.report.reasons.findings import Finding
 from balsam.report.reasons.reason import Reason
 from balsam.report.reasons.words import ago, lasting, many, minutes_text, until
@@ -83,6 +84,8 @@ def lease(subject: Subject, facts: Facts) -> Finding:
     launcher = facts.by_id.get(number)
     if launcher is None or launcher.ended_at is not None or facts.is_lost(launcher):
         return _lost(number, launcher, facts)
+    if launcher.kind is LauncherKind.SERVICE:
+        return in_hand(subject, launcher)
     if subject.waiting.state == State.RUNNING:
         return _running(subject, launcher, facts)
     step = _STEPS.get(subject.waiting.state)

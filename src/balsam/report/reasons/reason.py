@@ -16,6 +16,8 @@ class Reason(StrEnum):
     PARENT_FAILED = auto()  #: it did not run, because a job that it depends on failed
     RUNNING = auto()  #: it runs
     STEP = auto()  #: a launcher has it between two steps: files, a hook, a handler
+    FILES = auto()  #: the service moves its files, or will
+    FILES_UNMOVED = auto()  #: its files are to be moved, and nobody is there who does
     IN_STOCK = auto()  #: a launcher has taken it, and starts it when a place is free
     LAUNCHER_LOST = auto()  #: the launcher that had it gives no sign of life
     PARENTS = auto()  #: parents have to end first

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from balsam.model.batch_job import BatchState
-from balsam.report.reasons import asking, past, pilots
+from balsam.report.reasons import asking, files, past, pilots
 from balsam.report.reasons.facts import Facts, Own, Subject, subject_of
 from balsam.report.reasons.findings import Answer, Finding
 from balsam.report.reasons.reason import Reason
 
 #: Each of these settles it when it has a reason: then nothing else matters.
-_FIRST = (past.state, past.lease, past.parents, past.delay, past.app)
+_FIRST = (past.state, past.lease, past.parents, past.delay, past.app, files.files)
 #: What may give a free job its nodes.
 _NODES = (pilots.launchers, pilots.batch_jobs, asking.nodes, asking.service)
 _LAST_LAYER = "service"
