@@ -38,6 +38,7 @@ def test_a_job_runs_once_and_all_of_it_is_recorded(campaign: Campaign, run: Run)
     assert attempt.output_file == str((directory / "greeting.out").relative_to(campaign.site))
     assert attempt.output_size == len("hello to the  world\n")
     assert "1 runs started, 1 jobs ended" in said
+    assert "failed" not in said
     (launcher,) = campaign.client.launchers(live=False)
     assert launcher.ended_at is not None
     assert launcher.message == "nothing left to do"
@@ -125,7 +126,8 @@ def test_jobs_that_cannot_start_fail_with_the_reason_and_the_launcher_goes_on(
     campaign.client.delete_apps(Query().where(name="removed"))
     campaign.client.update_jobs(Query().where(application="unset"), {"parameters": {}})
     good = campaign.job("true", "good")
-    run()
+    said = run()
+    assert f"{len(expected)} of these jobs failed; `balsam why --state FAILED` says why" in said
     for job, reason in expected.items():
         assert campaign.state(job) == S.FAILED, campaign.tell(job)
         assert reason in campaign.message(job, S.FAILED)

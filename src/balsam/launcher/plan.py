@@ -52,7 +52,7 @@ class Planner:
         self.stopping = ""  #: why no more is started
         self.unconfirmed = False  #: the database has not yet heard all that was taken
         self.awaits_nodes = False  #: not all nodes have been there, and some may come yet
-        self.started_count = self.ended_count = 0
+        self.started_count = self.ended_count = self.failed_count = 0
         self._board = Board()
         self._dispatcher = Dispatcher(self._board, builder, options.hooks, self._reject)
         self._blame = Blame(options.node_failure_limit)
@@ -258,6 +258,7 @@ class Planner:
         match held.step:
             case Step.ENDED:
                 self.ended_count += 1
+                self.failed_count += held.state is State.FAILED
                 del self.held[job]
             case _ if self.stopping or held.step is Step.GIVE_BACK:
                 self._release(job)

@@ -222,6 +222,8 @@ def run_launcher(client: Client, request: LauncherRequest) -> str:
         f"Launcher {launcher_id} ended: {reason}. {planner.started_count} runs started,"
         f" {planner.ended_count} jobs ended, {client.now() - started:.1f} s"
     )
+    if planner.failed_count:
+        say(f"{planner.failed_count} of these jobs failed; `balsam why --state FAILED` says why")
     left = client.outlook(launcher_id, options.lease)
     if left.unfit:
         say(f"{left.unfit} jobs need more than this launcher has; they wait for a larger one")
