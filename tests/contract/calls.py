@@ -27,6 +27,7 @@ WRITES: dict[str, Callable[[LocalClient], Any]] = {
     "add_app": lambda client: client.add_app(App(name="b", executable="x")),
     "update_apps": lambda client: client.update_apps(ALL, {"description": "x"}),
     "delete_apps": lambda client: client.delete_apps(ALL),
+    "unused_apps": lambda client: client.unused_apps(["spare"], remove=True),
     "create_jobs": lambda client: client.create_jobs([NEW]),
     "update_jobs": lambda client: client.update_jobs(ALL, {"priority": 7}),
     "move_jobs": lambda client: client.move_jobs(ALL.where(name="free"), State.FAILED),
@@ -74,8 +75,9 @@ READS: dict[str, Callable[[LocalClient], Any]] = {
 
 
 def fill(client: LocalClient) -> None:
-    """One app; jobs 1 (leased by launcher 1), 2, and its parent 3, which has ended."""
+    """Two apps; jobs 1 (leased by launcher 1), 2, and its parent 3, which has ended."""
     client.add_app(App(name="a", executable="x"))
+    client.add_app(App(name="spare", executable="x"))
     client.register_launcher(LauncherInfo(host="h", pid=1), 60)
     add(client, "held", "free", "ended")
     client.lease(1, LeaseRequest(limit=1))

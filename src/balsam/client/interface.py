@@ -92,6 +92,9 @@ class Client(Protocol):
     def delete_apps(self, query: Query) -> int:
         """Remove the selected apps. Their jobs stay, and fail when they are to run."""
 
+    def unused_apps(self, names: list[str], *, remove: bool = False) -> list[str]:
+        """Return those of the apps *names* that no job is of; with *remove* they are removed."""
+
     # jobs ---------------------------------------------------------------------------
     def create_jobs(
         self, jobs: list[Job], reserved: list[int] | None = None, *, hold_seconds: float = 0.0

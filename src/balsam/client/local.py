@@ -95,6 +95,11 @@ class LocalClient:
     def delete_apps(self, query: Query) -> int:
         return self._store.write(lambda connection: apps.delete(connection, query))
 
+    def unused_apps(self, names: list[str], *, remove: bool = False) -> list[str]:
+        if remove:
+            return self._store.write(lambda connection: apps.delete_unused(connection, names))
+        return self._store.read(lambda connection: apps.unused(connection, names))
+
     # jobs
     def create_jobs(
         self, new: list[Job], reserved: list[int] | None = None, *, hold_seconds: float = 0.0

@@ -108,7 +108,7 @@ class Writer:
         place = f"{DIRECTORY}/{name[:2]}/{name}.pickle"
         file = self._site / place
         try:
-            if not file.exists():
+            if not _is_there(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 aside = file.with_suffix(f".{os.getpid()}.{id(data)}")
                 aside.write_bytes(data)
@@ -119,3 +119,12 @@ class Writer:
                 f" {file}: {error.strerror}"
             ) from error
         return place
+
+
+def _is_there(file: Path) -> bool:
+    """Tell whether *file* can be used again, and let it be young: what is old may be removed."""
+    try:
+        os.utime(file)
+    except OSError:  # it is not there, or another user's
+        return False
+    return True

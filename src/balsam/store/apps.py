@@ -13,8 +13,10 @@ from balsam.model.app import App
 from balsam.model.query import Query
 from balsam.store import run_times, select
 from balsam.store.rows import reader_of
-from balsam.store.schema import apps
+from balsam.store.schema import apps, jobs
 
+#: Names that one statement takes.
+PART = 5000
 _COLUMNS = [column.name for column in apps.c]
 
 
@@ -41,9 +43,9 @@ def fetch(connection: Connection, query: Query) -> list[App]:
 
 def named(connection: Connection, names: set[str]) -> dict[str, App]:
     """Return the apps that exist among *names*, with what matters for new jobs."""
-    columns = [apps.c[name] for name in ("name", "executable", "preprocess", "parameters")]
-    statement = sa.select(*columns, apps.c.function).where(apps.c.name.in_(names))
-    read = reader_of(App, [*(column.name for column in columns), "function"])
+    columns = ("name", "executable", "preprocess", "parameters", "function")
+    statement = sa.select(*(apps.c[name] for name in columns)).where(apps.c.name.in_(names))
+    read = reader_of(App, columns)
     return {app.name: app for app in map(read, connection.execute(statement))}
 
 
@@ -80,3 +82,24 @@ def delete(connection: Connection, query: Query) -> int:
     names = list(connection.scalars(statement.returning(apps.c.name)))
     run_times.forget(connection, names)
     return len(names)
+
+
+def unused(connection: Connection, names: list[str]) -> list[str]:
+    """Return those of the apps *names* that no job is of, in order."""
+    found: set[str] = set()
+    for start in range(0, len(names), PART):
+        some = names[start : start + PART]
+        there = set(connection.scalars(sa.select(apps.c.name).where(apps.c.name.in_(some))))
+        having = sa.select(jobs.c.application).where(jobs.c.application.in_(there)).distinct()
+        found |= there - set(connection.scalars(having))
+    return sorted(found)
+
+
+def delete_unused(connection: Connection, names: list[str]) -> list[str]:
+    """Remove those of the apps *names* that no job is of; return them, in order."""
+    gone = unused(connection, names)
+    for start in range(0, len(gone), PART):
+        some = gone[start : start + PART]
+        connection.execute(sa.delete(apps).where(apps.c.name.in_(some)))
+        run_times.forget(connection, some)
+    return gone
