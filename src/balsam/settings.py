@@ -178,6 +178,10 @@ class TransferSettings(msgspec.Struct, kw_only=True):
     #: Whether all transfers with a host share one ssh connection, where the configuration of ssh
     #: has no ControlPath of its own.
     share_connections: bool = True
+    #: The UUID of the Globus endpoint (collection) that shows this site's files, for globus:.
+    globus_endpoint: str = ""
+    #: The directory here that this endpoint shows as its ``/``.
+    globus_root: str = "/"
 
 
 class LsSettings(msgspec.Struct, kw_only=True):

@@ -7,6 +7,7 @@ import pytest
 from balsam.errors import InvalidInput
 from balsam.transfers.urls import parse_url, parse_urls
 
+UUID = "ddb59aef-6d04-11e5-ba46-22000b92c6ec"
 GOOD = {
     "/a/b c": ("local", "/a/b c", "", None),
     "relative/x:y": ("local", "relative/x:y", "", None),
@@ -27,6 +28,7 @@ GOOD = {
     "rsync://far:873/module/x": ("rsync", "module/x", "far", 873),
     "http://far:80/x?y=*": ("http", "http://far:80/x?y=*", "far:80", None),
     "HTTPS://far/x".lower(): ("http", "https://far/x", "far", None),
+    f"globus://{UUID}/~/x/": ("globus", "/~/x/", UUID, None),
     "s3://bucket/key/*.h5": ("s3", "bucket/key/*.h5", "", None),
 }
 
@@ -58,6 +60,9 @@ def test_what_a_url_means(text: str) -> None:
         "file:///a%00b",
         "local:/a\0b",
         "globus:endpoint:/x",
+        "globus://endpoint/x",
+        f"globus://{UUID}",
+        f"globus://{UUID}/*.h5",
     ],
 )
 def test_what_is_no_url(text: str) -> None:

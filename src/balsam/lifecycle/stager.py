@@ -10,6 +10,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from enum import StrEnum
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -26,6 +27,8 @@ from balsam.transfers.progress import Stopped
 
 #: Jobs whose files are moved on this machine only, at the same time: disks like few.
 LOCAL = 2
+#: Jobs whose files Globus moves, at the same time: we only wait for it, and it likes few tasks.
+GLOBUS = 200
 #: Seconds between two looks at how far transfers are.
 PROGRESS_SECONDS = 2.0
 
@@ -37,6 +40,21 @@ class Staged(NamedTuple):
     note: str = ""  #: what was moved
     error: str = ""  #: why it could not be
     stopped: bool = False  #: it was to end before it was done: another launcher may go on
+
+
+class Lane(StrEnum):
+    """What limits how many jobs' files move."""
+
+    LOCAL = "<local>"
+    GLOBUS = "<globus>"
+    REMOTE = "<remote>"
+
+
+def _lane(machines: frozenset[str]) -> Lane:
+    if not machines:
+        return Lane.LOCAL
+    by_globus = all(machine.startswith("globus:") for machine in machines)
+    return Lane.GLOBUS if by_globus else Lane.REMOTE
 
 
 def parents_of(client: Client, job: Job) -> list[Job]:
@@ -75,12 +93,13 @@ class Stager:
         self._lock = threading.Lock()
         self._waiting: dict[frozenset[str], deque[Staging]] = {}
         self._moving: dict[int, Staging] = {}
-        self._busy: Counter[str] = Counter()  #: by machine; '' for jobs that need none
+        self._busy: Counter[str] = Counter()  #: jobs by machine, and by lane
         self._done: deque[Staged] = deque()
         self._told: deque[Transfer] = deque()  #: that have ended, or begun to wait
         self._looked_at = 0.0
         self._fault: BaseException | None = None
-        self._threads = ThreadPoolExecutor(settings.total + LOCAL, thread_name_prefix="staging")
+        most = settings.total + LOCAL + GLOBUS
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="staging")
 
     def wake_by(self, wake: Callable[[], None]) -> None:
         """Have *wake* called, from a thread, when there is something to `take`."""
@@ -163,7 +182,7 @@ class Stager:
             queue = self._waiting[machines]
             while queue and self._has_room(machines):
                 staging = queue.popleft()
-                self._busy.update(machines or [""])
+                self._busy.update([*machines, _lane(machines)])
                 self._moving[staging.job.id or 0] = staging
                 self._threads.submit(self._run, staging).add_done_callback(self._look_at)
             if not queue:
@@ -175,11 +194,14 @@ class Stager:
         self._wake()
 
     def _has_room(self, machines: frozenset[str]) -> bool:
-        if not machines:
-            return self._busy[""] < LOCAL
-        remote = len(self._moving) - self._busy[""]
+        match lane := _lane(machines):
+            case Lane.LOCAL:
+                return self._busy[lane] < LOCAL
+            case Lane.GLOBUS:
+                return self._busy[lane] < GLOBUS
         most = self._settings.per_host
-        return remote < self._settings.total and all(self._busy[m] < most for m in machines)
+        free = self._busy[lane] < self._settings.total
+        return free and all(self._busy[machine] < most for machine in machines)
 
     def _give_back(self, chosen: Callable[[Staging], bool]) -> None:
         for queue in self._waiting.values():
@@ -202,7 +224,7 @@ class Stager:
             result = Staged(job, error=f"staging {way}: {error}")
         finally:
             with self._lock:
-                self._busy.subtract(staging.machines or [""])
+                self._busy.subtract([*staging.machines, _lane(staging.machines)])
                 del self._moving[job]
                 self._end(staging, result)
                 self._start()

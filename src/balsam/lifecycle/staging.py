@@ -95,6 +95,7 @@ class Staging:
             if transfer.state is TransferState.RUNNING:
                 self._progress.look()
                 self._count(transfer)
+                transfer.error = self._progress.trouble or transfer.error
 
     def run(self, parents: list[Job], movers: Movers, settings: TransferSettings) -> str:
         """Move and link; return what, for the event.

@@ -1,4 +1,4 @@
-"""Where what sftp brings is until all is there; a try that was cut off leaves its part there."""
+"""Where what comes is until all is there; an sftp that was cut off leaves its part there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import os
 import re
 import shutil
 from pathlib import Path
+
+from balsam.errors import TransferError
+from balsam.transfers.files import Item, failure, files_of
+from balsam.transfers.local import copy_all
+from balsam.transfers.progress import Progress
+from balsam.transfers.urls import Url
 
 #: sftp asks for so many pieces of so many bytes at a time, ...
 REQUESTS, PIECE = 64, 2**15
@@ -72,6 +78,31 @@ class Box:
             return self._listing.read_text(errors="surrogateescape")
         except OSError:
             return None
+
+
+def unpack(box: Box, url: Url, directory: Path, progress: Progress) -> list[str]:
+    """Move all that is in *box* to *directory*; return the names there.
+
+    Raises
+    ------
+    TransferError
+        Nothing is in it, or it cannot be moved.
+    """
+    try:
+        names = sorted(os.listdir(box.files))
+        if not names:
+            raise TransferError(f"nothing matches {url.text}")
+        found = list(files_of(Item(box.files / name, name) for name in names))
+        progress.files, progress.bytes_done = len(found), sum(file.size for file in found)
+        for name in names:
+            if (box.files / name).is_dir() and (directory / name).is_dir():
+                copy_all([Item(box.files / name, name)], directory, "box", Progress())
+            else:
+                (box.files / name).replace(directory / name)
+        box.clear()
+    except OSError as error:
+        raise failure(error, f"cannot write to {directory}") from error
+    return names
 
 
 def _cut(file: Path) -> None:

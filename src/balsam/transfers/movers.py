@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from balsam.config import TransferSettings
 from balsam.transfers.connections import Connections
+from balsam.transfers.globus import Globus
 from balsam.transfers.http import Http
 from balsam.transfers.local import Local
 from balsam.transfers.mover import Delivery, Fetch, Means, Mover
@@ -19,6 +20,7 @@ MOVERS: Mapping[str, Callable[[Means, Connections], Mover]] = {
     "sftp": Sftp,
     "rsync": Rsync,
     "http": lambda means, _connections: Http(means),
+    "globus": lambda means, _connections: Globus(means),
     "s3": lambda means, _connections: S3(means),
 }
 

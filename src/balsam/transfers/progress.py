@@ -18,6 +18,7 @@ class Progress:
         self.files = 0
         self.bytes_done = 0
         self.bytes_total: int | None = None
+        self.trouble = ""  #: what keeps it
         self._measure: Callable[[], int] | None = None
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -74,4 +75,4 @@ class Progress:
     def begin(self) -> None:
         """Count anew, for another transfer."""
         self.files = self.bytes_done = 0
-        self.bytes_total = None
+        self.bytes_total, self.trouble = None, ""

@@ -9,17 +9,14 @@ from __future__ import annotations
 import os
 import re
 from functools import partial
-from pathlib import Path
 from zlib import crc32
 
 from balsam.errors import TransferError
-from balsam.transfers.box import PIECE, REQUESTS, Box
+from balsam.transfers.box import PIECE, REQUESTS, Box, unpack
 from balsam.transfers.command import Finished
 from balsam.transfers.connections import Connections
-from balsam.transfers.files import File, Item, aside_name, failure, files_of, files_to_send
-from balsam.transfers.local import copy_all
+from balsam.transfers.files import File, aside_name, failure, files_to_send
 from balsam.transfers.mover import Delivery, Fetch, Means
-from balsam.transfers.progress import Progress
 from balsam.transfers.session import Session, SessionEnded
 from balsam.transfers.sessions import Sessions
 from balsam.transfers.urls import Url, one_directory
@@ -43,9 +40,9 @@ class Sftp:
 
     def fetch(self, order: Fetch) -> list[str]:
         """Fetch; a file whose connection was lost is continued where it has not changed."""
-        url, directory, progress = order.url, order.directory, order.progress
+        url, progress = order.url, order.progress
         path = one_directory(url)
-        box = Box(directory / aside_name(_BOX, f"{crc32(os.fsencode(url.text)):08x}"))
+        box = Box(order.directory / aside_name(_BOX, f"{crc32(os.fsencode(url.text)):08x}"))
         sources = dict.fromkeys((_escaped(path, _OUTSIDE_PATTERN), _escaped(path, _PLAIN)))
         for source in sources:
             progress.begin()
@@ -56,7 +53,7 @@ class Sftp:
                 absent = re.search(r'File ".*" not found', error.ended.said)
                 if not absent or source == list(sources)[-1]:
                     raise _failure(error.ended, url) from None
-        return _unpack(url, box, directory, progress)
+        return unpack(box, url, order.directory, progress)
 
     def deliver(self, order: Delivery) -> list[str]:
         """Send; with the same progress another try goes on behind what was whole."""
@@ -88,25 +85,6 @@ def _load(source: str, box: Box, order: Fetch, session: Session) -> None:
             _load(source, box, order, session)
     except OSError as error:
         raise failure(error, f"cannot write to {order.directory}") from error
-
-
-def _unpack(url: Url, box: Box, directory: Path, progress: Progress) -> list[str]:
-    """Move what is whole to where it belongs."""
-    try:
-        names = sorted(os.listdir(box.files))
-        if not names:
-            raise TransferError(f"nothing matches {url.text}")
-        found = list(files_of(Item(box.files / name, name) for name in names))
-        progress.files, progress.bytes_done = len(found), sum(file.size for file in found)
-        for name in names:
-            if (box.files / name).is_dir() and (directory / name).is_dir():
-                copy_all([Item(box.files / name, name)], directory, "sftp", Progress())
-            else:
-                (box.files / name).replace(directory / name)
-        box.clear()
-    except OSError as error:
-        raise failure(error, f"cannot write to {directory}") from error
-    return names
 
 
 def _send(files: list[File], order: Delivery, session: Session) -> None:

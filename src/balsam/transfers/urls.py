@@ -22,15 +22,17 @@ class Url(NamedTuple):
     """Where files come from or go to."""
 
     text: str  #: as it was given
-    scheme: str  #: local, sftp (also for scp), rsync, http (also https), s3
+    scheme: str  #: local, sftp (also for scp), rsync, http (also https), s3, globus
     path: str  #: for http the whole URL, for s3 BUCKET/KEY
-    host: str = ""  #: [USER@]HOST; '' for what is here
+    host: str = ""  #: [USER@]HOST; '' for what is here; for globus the endpoint
     port: int | None = None
     module: bool = False  #: an rsync daemon's, not one by ssh
 
     @property
     def machine(self) -> str:
         """What limits of transfers at the same time are for; '' for what is here."""
+        if self.scheme == "globus":
+            return f"globus:{self.host}"
         return self.host.rpartition("@")[2] or ("" if self.scheme == "local" else self.scheme)
 
     @property
@@ -111,10 +113,7 @@ def parse_url(text: str) -> Url:
         case "s3":
             return _bucket(text, rest)
         case "globus":
-            raise InvalidInput(
-                f"Balsam cannot move files by Globus yet ({text}); use scp:, rsync:, http: or s3:,"
-                " or the globus command in a preprocess or postprocess hook"
-            )
+            return _endpoint(text, rest)
     hint = nearest(scheme, list(SCHEMES))
     raise InvalidInput(
         f"cannot move files by {scheme!r} ({text}); known are {', '.join(SCHEMES)};"
@@ -177,6 +176,15 @@ def _web(text: str) -> Url:
     if not host:
         raise InvalidInput(f"{text} names no host; write {parts.scheme}://HOST/PATH")
     return Url(text, "http", text, f"{host}:{port}" if port else host)
+
+
+def _endpoint(text: str, rest: str) -> Url:
+    found = re.fullmatch(r"//([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(/.*)", rest)
+    if not found or "\n" in rest:
+        raise InvalidInput(f"{text} names no endpoint and path; write globus://ENDPOINT-UUID/PATH")
+    if _GLOB.search(found[2]):
+        raise InvalidInput(f"{text}: Globus knows no wildcards; name a file or a directory")
+    return Url(text, "globus", found[2], found[1].lower())
 
 
 def _bucket(text: str, rest: str) -> Url:
