@@ -295,6 +295,7 @@ def graph(folder: Path) -> None:
 def release(folder: Path) -> None:
     """What the end of a parent costs for each child, in small graphs and in large ones."""
     import graphs as measured
+    from release import cascades
 
     with postgres_servers() as started:
         for database in ("sqlite", "postgres"):
@@ -302,6 +303,7 @@ def release(folder: Path) -> None:
             if database == "postgres":
                 started.append(site)
             measured.release(site.path, database, tell)
+            cascades(site.path, database, tell)
 
 
 #: A chain's launcher: nothing else waits, and it ends with the chain.

@@ -189,3 +189,20 @@ made = dag.submit("mine", "debug", 1, 5, "mpi", "work", sched_flags="--x", tags=
     found = wait_for(here, 2, "finished")
     assert (found["tags"], found["wf_filter"], found["job_mode"]) == ({"k": "v"}, "work", "mpi")
     assert json.loads(ok(here("ls", "--by-states", "--json"))) == {"JOB_FINISHED": 1}
+
+
+def test_its_filter_is_part_of_a_name_from_the_request_to_the_launcher(here: Balsam) -> None:
+    """Fault C6."""
+    for workflow in ("alloys-1", "my-alloys", "alloy"):
+        words = ("--name", "j", "--workflow", workflow, "--application", "c", "--yes")
+        if workflow == "alloys-1":
+            ok(here("app", "--name", "c", "--executable", "/bin/true"))
+        ok(here("job", *words))
+    ok(here("submit-launch", "-n", 1, "-t", 5, "--wf-filter", "alloys"))
+    wait_for(here, 1, "finished")
+    found = json.loads(ok(here("ls", "--json")))
+    assert {job["workflow"]: job["state"] for job in found} == {
+        "alloys-1": "JOB_FINISHED",
+        "my-alloys": "JOB_FINISHED",
+        "alloy": "PREPROCESSED",
+    }
