@@ -100,6 +100,18 @@ def test_what_waits_for_parents_or_a_moment_comes_soon() -> None:
 # allocations ----------------------------------------------------------------------------
 
 
+def test_files_that_the_service_moves_need_no_nodes() -> None:
+    to_fetch = waiting(3, state=State.READY, to_stage=True)
+    in_hand = waiting(2, state=State.READY, to_stage=True, launcher_id=9)
+    elsewhere = waiting(5, state=State.READY, to_stage=True, launcher_id=4)
+    results = waiting(7, state=State.POSTPROCESSED, to_stage=True)
+    some = [to_fetch, in_hand, elsewhere, results]
+    moved = works_of(some, HOUR, "me", NOW, {9})
+    assert [(work.count, work.is_soon) for work in moved] == [(3, True), (2, True)]
+    by_launchers = works_of(some, HOUR, "me", NOW)
+    assert [(work.count, work.is_soon) for work in by_launchers] == [(3, False), (7, False)]
+
+
 def batch(**fields: Any) -> BatchJob:
     known = {"id": 7, "queue": "q", "num_nodes": 2, "wall_time_minutes": 62.0, "service_id": 1}
     return msgspec.convert(known | {"state": BatchState.QUEUED} | fields, BatchJob)
