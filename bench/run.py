@@ -319,6 +319,14 @@ def functions(folder: Path) -> None:
     measured.measure(site.path, site.environ, tell)
 
 
+def transfers(folder: Path) -> None:
+    """Jobs that each bring a small file by ssh, over one connection and over one each."""
+    import transfers as measured
+
+    site = Site(folder)
+    measured.measure(site.path, lambda: site("launcher", "--consume-all"), tell)
+
+
 @contextmanager
 def postgres_servers() -> Iterator[list[Site]]:
     """Stop the servers of the sites that are put into the list."""
@@ -342,6 +350,7 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "functions": functions,
     "graph": graph,
     "release": release,
+    "transfers": transfers,
 }
 
 
