@@ -2,7 +2,7 @@
 # make test   installs what the tests need and runs every check and test
 # make check  lint, types, layers, generated references
 # make bench  benchmarks, as JSON lines and a table
-# make chaos  random faults on small campaigns: SEED=… ROUNDS=50 ROUND=… DATABASE=sqlite|postgresql|both
+# make chaos  random faults on small campaigns: SEED=… ROUNDS=50 ROUND=… DATABASE=sqlite|postgresql|both SERVICE=yes
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +16,7 @@ demo: $(VENV)/demo.installed
 
 test: $(VENV)/test.installed check
 	tools/install-test-needs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	tools/reap $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/test.installed
 	$(BIN)/ruff format --check src tests bench docs examples integrations
@@ -30,7 +30,8 @@ bench: $(VENV)/test.installed
 
 chaos: $(VENV)/test.installed
 	$(BIN)/python -m tests.chaos $(addprefix --seed ,$(SEED)) $(addprefix --rounds ,$(ROUNDS)) \
-	    $(addprefix --round ,$(ROUND)) $(addprefix --database ,$(DATABASE))
+	    $(addprefix --round ,$(ROUND)) $(addprefix --database ,$(DATABASE)) \
+	    $(if $(SERVICE),--service)
 
 docs: $(VENV)/test.installed
 	$(BIN)/python docs/generate.py

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -59,11 +61,39 @@ def nothing_left_running(request: pytest.FixtureRequest, balsam_home: Path) -> I
     yield
     if not {"integration", "acceptance", "chaos"} & set(Path(request.path).parts):
         return
-    _, left = psutil.wait_procs(_started_by(balsam_home), timeout=PATIENCE)
-    told = [f"{process.pid} {process.name()}" for process in left if process.is_running()]
+    left = ending(_started_by(balsam_home), PATIENCE)
+    told = [f"{process.pid} {_name(process)}" for process in left]
     for process in left:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     assert not told, f"still running after the test: {', '.join(told)}"
+
+
+def ending(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until *processes* have ended; return those that have not after so many *seconds*.
+
+    Not as `psutil.wait_procs`, which waits for whoever takes their zombies away, too.
+    """
+    deadline = time.monotonic() + seconds
+    while processes := [process for process in processes if not _has_ended(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return processes
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return "(ended since)"
 
 
 def _started_by(home: Path) -> list[psutil.Process]:

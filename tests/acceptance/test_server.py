@@ -18,6 +18,7 @@ import pytest
 from balsam.cluster import postmaster
 from tests import postgres
 from tests.acceptance.conftest import BIN, Balsam
+from tests.conftest import ending
 from tests.integration.conftest import is_running, wait_until
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -76,7 +77,7 @@ def kill(pid: int) -> None:
     process = psutil.Process(pid)
     children = process.children(recursive=True)
     process.kill()
-    psutil.wait_procs([process, *children], timeout=10)
+    assert not ending([process, *children], 10)
 
 
 # making sites -------------------------------------------------------------------------------
