@@ -226,12 +226,12 @@ def test_one_that_gives_no_sign_of_life(here: Balsam, site: Path) -> None:
             ("service", "status"),
             "running id host pid pid_started owner started_at expires_at ended_at stop_requested"
             " message scheduler elastic updated_at scheduler_seen_at trouble queues unmet waits"
-            " budget_node_hours spent_node_hours left_node_hours news batch_jobs log",
+            " budget_node_hours spent_node_hours left_node_hours files news batch_jobs log",
         ),
         (
             ("service", "plan"),
-            "scheduler elastic submissions surplus unmet waits covered queues budget_node_hours"
-            " spent_node_hours asked_node_hours",
+            "scheduler elastic submissions surplus unmet waits covered to_stage queues"
+            " budget_node_hours spent_node_hours asked_node_hours",
         ),
         (
             ("queue", "limits"),
