@@ -76,7 +76,6 @@ def test_a_worker_that_dies_again_and_again_ends_the_launcher(
 ) -> None:
     """Fault S6: in order, with its jobs given back."""
     (campaign.site / "balsam.toml").write_text("[launcher]\ncrash_limit = 0\n")
-    (campaign.site / "balsam.toml").write_text("[launcher]\ncrash_limit = 0\n")
     campaign.app("long", "#\necho ready $BALSAM_ATTEMPT; exec sleep 1000")
     job = campaign.job("long")
     launcher = start("--persistent")

@@ -53,7 +53,7 @@ def test_the_first_rule_that_matches_decides(campaign: Campaign, run: Run) -> No
     """The job's rules before the app's, and these before `max_retries`."""
     campaign.app("fail", "#\neval $END")
     campaign.client.update_apps(
-        Query(), {"retry": parse_rules("exit=2: never; signal=TERM: max=2")}
+        Query(), {"retry": parse_rules("exit=2: never; signal=USR1: max=2")}
     )
 
     def job(name: str, end: str, **fields: object) -> int:
@@ -61,7 +61,7 @@ def test_the_first_rule_that_matches_decides(campaign: Campaign, run: Run) -> No
 
     never = job("never", "exit 2")
     own = job("own", "exit 2", retry=parse_rules("exit=1-9: max=3"))
-    killed = job("killed", "kill -TERM $$")
+    killed = job("killed", "kill -USR1 $$")
     other = job("other", "exit 3")
     run()
     assert {job: len(campaign.attempts(job)) for job in (never, own, killed, other)} == {
@@ -73,7 +73,7 @@ def test_the_first_rule_that_matches_decides(campaign: Campaign, run: Run) -> No
     assert campaign.states() == {"FAILED": 4}
     assert campaign.message(never, S.FAILED) == "not retried (exit code 2), as 'exit=2: never' says"
     assert campaign.message(killed, S.FAILED) == (
-        "no retry left: 2 of 2 (ended by SIGTERM), by 'signal=TERM: max=2'"
+        "no retry left: 2 of 2 (ended by SIGUSR1), by 'signal=USR1: max=2'"
     )
 
 

@@ -91,6 +91,11 @@ def batch_jobs(campaign: Campaign) -> list[BatchJob]:
     return campaign.client.batch_jobs(ALL)
 
 
+def batch_job(campaign: Campaign, number: int | None) -> BatchJob:
+    (found,) = (each for each in batch_jobs(campaign) if each.id == number)
+    return found
+
+
 def plan(slurm: Slurm, campaign: Campaign) -> dict[str, object]:
     words = slurm.on(1, [BIN / "balsam", "--site", campaign.site, "service", "plan", "--json"])
     done = subprocess.run(words, env=slurm.environ, capture_output=True, text=True, check=True)
@@ -142,8 +147,9 @@ def test_a_campaign_of_two_queues(campaign: Campaign, slurm: Slurm) -> None:
 @pytest.mark.slow
 def test_slurmctld_dies_and_an_allocation_is_cancelled(campaign: Campaign, slurm: Slurm) -> None:
     (campaign.site / "balsam.toml").write_text(SETTINGS)
-    campaign.app("one", "#\nsleep 1; echo ended >>ends")
-    # Enough for what the four nodes can do meanwhile.
+    # Enough for what the four nodes can do meanwhile; what is left then need not take its time.
+    hurry = campaign.site / "hurry"
+    campaign.app("one", f"#\n[ -e {hurry} ] || sleep 1; echo ended >>ends")
     count = int(16 * (AWAY + 30))
     jobs = campaign.jobs("one", *(f"o{n}" for n in range(count)), wall_time_minutes=1.0)
     with service(slurm, campaign):
@@ -165,6 +171,11 @@ def test_slurmctld_dies_and_an_allocation_is_cancelled(campaign: Campaign, slurm
             key=lambda each: -each.num_nodes,
         )
         slurm.run("scancel", victim.scheduler_id)
+        wait_until(
+            lambda: batch_job(campaign, victim.id).state is BatchState.CANCELLED,
+            lambda: said(campaign),
+        )
+        hurry.touch()
         everything = {"JOB_FINISHED": count}
         wait_until(
             lambda: campaign.states() == everything,
