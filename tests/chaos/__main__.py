@@ -17,23 +17,33 @@ from tests import postgres
 from tests.chaos.campaign import Campaign
 from tests.chaos.faults import Round, schedule
 from tests.chaos.oracle import verdict
+from tests.chaos.service import ServiceRound
+from tests.chaos.service import schedule as service_schedule
 
 #: Launchers without faults that may follow until all is done.
 LAST_LAUNCHERS = 3
 
 
 def run(
-    seed: int, number: int, database: str, server: postgres.Server | None, seen: Counter[str]
+    seed: int,
+    number: int,
+    database: str,
+    server: postgres.Server | None,
+    seen: Counter[str],
+    *,
+    service: bool,
 ) -> list[str]:
     """Run one round; return what is wrong at its end, and count in *seen* what happened."""
     chance = random.Random(f"{seed}/{number}/{database}")
     folder = Path(tempfile.mkdtemp(prefix="balsam-chaos-"))
     os.environ["BALSAM_HOME"] = str(folder / "none")
     campaign = Campaign(folder, chance, server)
-    faults = schedule(chance, server=server is not None)
+    faults = service_schedule(chance) if service else schedule(chance, server=server is not None)
     wrong: list[str] = []
     try:
-        at_work = Round(campaign, launchers=chance.randint(2, 3))
+        at_work = (
+            ServiceRound(campaign) if service else Round(campaign, launchers=chance.randint(2, 3))
+        )
         try:
             for fault in faults:
                 at_work.inflict(fault)
@@ -44,6 +54,9 @@ def run(
             wrong = verdict(campaign)
             if not any("is stuck" in line for line in wrong):
                 break
+        if isinstance(at_work, ServiceRound):
+            wrong += at_work.verdict()
+            seen["batch jobs"] += len(at_work.batch_jobs())
         jobs = [job.id or 0 for job in campaign.client.jobs(Query(), ["id"])]
         seen["jobs"] += len(jobs)
         seen.update(str(attempt.outcome) for attempt in campaign.client.attempts(jobs))
@@ -63,11 +76,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--round", type=int, default=None, help="only this one")
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
+    parser.add_argument(
+        "--service", action="store_true", help="a service submits the launchers, and is the target"
+    )
     args = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
     chosen = ["sqlite", "postgresql"] if args.database == "both" else [args.database]
     numbers = range(1, args.rounds + 1) if args.round is None else [args.round]
-    print(f"make chaos SEED={seed} ROUNDS={args.rounds} DATABASE={args.database}", flush=True)
+    options = f"DATABASE={args.database}" + (" SERVICE=yes" if args.service else "")
+    print(f"make chaos SEED={seed} ROUNDS={args.rounds} {options}", flush=True)
     failed = 0
     for database in chosen:
         server = None
@@ -77,10 +94,10 @@ def main() -> int:
         bad, seen = 0, Counter[str]()
         try:
             for number in numbers:
-                wrong = run(seed, number, database, server, seen)
+                wrong = run(seed, number, database, server, seen, service=args.service)
                 bad += bool(wrong)
                 if wrong:
-                    again = f"make chaos SEED={seed} ROUND={number} DATABASE={database}"
+                    again = f"make chaos SEED={seed} ROUND={number} {options}"
                     print("\n    ".join([f"round {number} FAILED ({again}):", *wrong]), flush=True)
         finally:
             if server:

@@ -71,7 +71,7 @@ class Round:
     def end(self) -> None:
         """Let everything go on, and wait for its end."""
         for process in self._stopped:
-            _signal(process, signal.SIGCONT)
+            send(process, signal.SIGCONT)
         for one in (*self._launchers, *self._others):
             try:
                 one.wait(timeout=90)
@@ -99,23 +99,23 @@ class Round:
 
     # what goes wrong
     def kill_launcher(self, which: float) -> None:
-        _signal(self._choose(which, 0), signal.SIGKILL)
+        send(self._choose(which, 0), signal.SIGKILL)
 
     def kill_guardian(self, which: float) -> None:
-        _signal(self._choose(which, 1), signal.SIGKILL)
+        send(self._choose(which, 1), signal.SIGKILL)
 
     def kill_worker(self, which: float) -> None:
-        _signal(self._choose(which, 2), signal.SIGKILL)
+        send(self._choose(which, 2), signal.SIGKILL)
 
     def kill_all_three(self, which: float) -> None:
         """Kill a launcher, its guardian and its worker, so that none sees another's end."""
         found = [self._choose(which, depth) for depth in range(3)]
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for process in found:
-                _signal(process, number)
+                send(process, number)
 
     def end_launcher(self, which: float) -> None:
-        _signal(self._choose(which, 0), signal.SIGTERM)
+        send(self._choose(which, 0), signal.SIGTERM)
 
     def stop_launcher(self, which: float) -> None:
         self._stop(self._choose(which, 0))
@@ -125,12 +125,12 @@ class Round:
 
     def _stop(self, process: psutil.Process | None) -> None:
         if process is not None and process not in self._stopped:
-            _signal(process, signal.SIGSTOP)
+            send(process, signal.SIGSTOP)
             self._stopped.append(process)
 
     def continue_one(self, which: float) -> None:
         if self._stopped:
-            _signal(self._stopped.pop(int(which * len(self._stopped))), signal.SIGCONT)
+            send(self._stopped.pop(int(which * len(self._stopped))), signal.SIGCONT)
 
     def insert_jobs(self, which: float) -> None:
         self._inserts += 1
@@ -208,7 +208,8 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
-def _signal(process: psutil.Process | None, number: signal.Signals) -> None:
+def send(process: psutil.Process | None, number: signal.Signals) -> None:
+    """Send a signal to *process*, if it is there."""
     try:
         if process is not None:
             process.send_signal(number)
