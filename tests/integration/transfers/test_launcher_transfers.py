@@ -14,6 +14,7 @@ from balsam.model.query import ALL
 from balsam.model.states import State
 from balsam.model.transfer import Direction, Transfer, TransferState
 from tests.integration.conftest import BIN, Campaign, Run, Start, wait_until
+from tests.integration.transfers.globus_service import OURS, THEIRS, TOKEN, GlobusService
 from tests.integration.transfers.web import Web
 from tests.sshd import Sshd
 
@@ -143,6 +144,39 @@ def test_limits(campaign: Campaign, run: Run, web: Web) -> None:
     assert {campaign.state(job) for job in jobs} == {S.JOB_FINISHED}
     assert web.most_at_once <= 2
     assert {t.state for t in transfers(campaign)} == {TransferState.DONE}
+
+
+def test_by_globus(
+    campaign: Campaign, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps its task is told, and no host's limit counts."""
+    pytest.importorskip("globus_sdk")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "in.dat").write_text("x")
+    service = GlobusService(tmp_path, tmp_path / "far")
+    monkeypatch.setenv("GLOBUS_ACCESS_TOKEN", TOKEN)
+    monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_TRANSFER", service.url)
+    settings(campaign, globus_endpoint=OURS, globus_root=str(tmp_path), total=1)
+    service.patch = {"nice_status": "CONNECTION_FAILED", "faults": 2}
+    url = f"globus://{THEIRS}/in.dat"
+    jobs = [campaign.job("true", f"j{number}", stage_in_url=url) for number in range(2)]
+    try:
+        launcher = start()
+        wait_until(
+            lambda: (
+                [t.error.partition(": ")[2] for t in transfers(campaign)]
+                == ["CONNECTION_FAILED, 2 faults"] * 2
+            ),
+            launcher_tells(launcher),
+        )
+        service.patch = {}
+        launcher.wait()
+    finally:
+        service.close()
+    assert [campaign.state(job) for job in jobs] == [S.JOB_FINISHED] * 2
+    assert {(t.state, t.error, t.files) for t in transfers(campaign)} == {
+        (TransferState.DONE, "", 1)
+    }
 
 
 def test_inputs_of_parents(campaign: Campaign, run: Run) -> None:
