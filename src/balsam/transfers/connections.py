@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import subprocess
 import tempfile
@@ -231,7 +232,7 @@ class Connection:
                 raise TransferError(f"cannot run {words[0]}: {error.strerror}") from error
             try:
                 with progress.ended_by(lambda: command.kill(holder)):
-                    if _answers(holder):
+                    if _answers(holder, 2 * self._means.settings.timeout_seconds):
                         return holder, None
             except BaseException:
                 _finish(holder, at_once=True)
@@ -243,7 +244,7 @@ class Connection:
 
     def _address(self) -> list[str]:
         port = ["-p", str(self._url.port)] if self._url.port else []
-        return [*port, self._url.host]
+        return [*port, re.sub(r"[\[\]]", "", self._url.host)]  # ssh takes no [::1]
 
     def _ask(self, words: list[str]) -> int | None:
         """Return the exit code of what ends soon; None when it does not."""
@@ -276,8 +277,8 @@ class Connection:
             Path(self._socket).unlink(missing_ok=True)
 
 
-def _answers(holder: subprocess.Popen[bytes]) -> bool:
-    """Wait until the far side says something; tell whether it did."""
+def _answers(holder: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait until the far side says something, at most so long; tell whether it did."""
     assert holder.stdin is not None
     assert holder.stdout is not None
     try:
@@ -285,7 +286,9 @@ def _answers(holder: subprocess.Popen[bytes]) -> bool:
         holder.stdin.flush()
     except BrokenPipeError:
         return False
-    return bool(os.read(holder.stdout.fileno(), 1024))
+    heard = select.poll()
+    heard.register(holder.stdout, select.POLLIN)
+    return bool(heard.poll(1000 * seconds) and os.read(holder.stdout.fileno(), 1024))
 
 
 def _finish(holder: subprocess.Popen[bytes], *, at_once: bool) -> None:

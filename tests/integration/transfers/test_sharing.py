@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from balsam.config import TransferSettings
 from balsam.errors import TransferBroken, TransferError
+from tests.integration.conftest import wait_until
 from tests.integration.transfers.conftest import Mover, MoversOf, fill, tree
 from tests.integration.transfers.relay import Relay
 from tests.sshd import Sshd
@@ -118,6 +121,34 @@ def insist(mover: Mover, url: str) -> None:
         except TransferBroken:
             pass
     mover.fetch(url)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from balsam.config import TransferSettings
+from balsam.transfers.mover import Fetch
+from balsam.transfers.movers import Movers
+from balsam.transfers.progress import Progress
+from balsam.transfers.urls import parse_url
+url, here, ssh = parse_url(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+Movers(TransferSettings(ssh=ssh), {}).fetch(Fetch(url, here, "0", Progress()))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_who_is_killed_leaves_no_connection(far: Path, sshd: Sshd, tmp_path: Path) -> None:
+    """`nothing_left_running` looks, too."""
+    words = [sys.executable, "-c", _KILLED, f"sftp:127.0.0.1:{far}/f0", str(tmp_path), sshd.ssh]
+    killed = subprocess.run(words, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "f0").exists()
+    wait_until(lambda: not _named(f"{sshd.config} -x"))
+
+
+def _named(words: str) -> list[int]:
+    found = psutil.process_iter(["cmdline"])
+    return [each.pid for each in found if words in " ".join(each.info["cmdline"] or [])]
 
 
 @pytest.fixture
