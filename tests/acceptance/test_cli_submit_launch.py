@@ -119,6 +119,17 @@ def test_without_the_program_that_submits_nothing_waits_to_be_submitted(
     assert made["message"] == "there is no program 'bsub' in PATH"
 
 
+def test_that_this_machine_stands_in_for_a_batch_system_is_said(
+    balsam: Balsam, site: Path, tmp_path: Path
+) -> None:
+    words = ("submit-launch", "-n", 1, "-t", 5, "--dry-run")
+    nothing = {"PATH": str(tmp_path)}
+    said = "no batch system was found here"
+    assert said in balsam(*words, env=nothing).stderr
+    (site / "balsam.toml").write_text('[scheduler]\nname = "local"\n')
+    assert said not in balsam(*words, env=nothing).stderr
+
+
 def test_limits_can_be_left_to_the_batch_system(here: Balsam) -> None:
     done = here("submit-launch", "-n", 1, "-t", 61, "-q", "debug", "--no-check")
     assert "'local' refused this: " in refused(done, 1)

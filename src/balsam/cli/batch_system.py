@@ -28,6 +28,11 @@ class BatchSystem(NamedTuple):
     scheduler: Scheduler
     run: Run
 
+    @property
+    def is_a_guess(self) -> bool:
+        """Whether it is this machine only because no other was found."""
+        return (self.settings.scheduler.name, self.scheduler.name) == ("auto", "local")
+
     def knows(self, batch_job: BatchJob) -> bool:
         """Tell whether *batch_job* was submitted to this batch system."""
         return record.is_of(batch_job, self.scheduler.name, socket.gethostname())

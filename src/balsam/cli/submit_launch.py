@@ -107,6 +107,11 @@ def run(args: argparse.Namespace) -> int:
     )
     with open_site(args) as client:
         system = batch_system(client.path)
+        if system.is_a_guess:
+            tell(
+                "no batch system was found here: this machine runs it itself (say so for good by"
+                ' scheduler.name = "local" in the site\'s settings, or name the batch system there)'
+            )
         new = submit.prepare(client, system.settings, system.scheduler, request)
         if not args.no_check:
             _check(client, system, new)

@@ -39,8 +39,8 @@ def named(name: str) -> Scheduler:
     adapters = known()
     if name not in adapters:
         raise InvalidInput(
-            f"there is no batch system {name!r}; give one of {', '.join(adapters)}, or 'auto'."
-            f"{nearest(name, list(adapters))}"
+            f"scheduler.name: there is no batch system {name!r}; give one of"
+            f" {', '.join(adapters)}, or 'auto'.{nearest(name, list(adapters))}"
         )
     module, _, attribute = adapters[name].partition(":")
     try:
