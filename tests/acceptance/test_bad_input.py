@@ -16,11 +16,11 @@ BALSAM = str(Path(sys.executable).parent / "balsam")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 FILES = {
-    "short.csv": "size,seed\n8,1\n16\n",
-    "long.csv": "size,seed\n8,1\n16,2,3\n",
-    "quote.csv": 'size,seed\n8,"1\n',
-    "number.csv": "size,num_nodes\n8,1\n16,two\n",
-    "negative.csv": "size,num_nodes\n8,1\n16,-2\n",
+    "short.csv": "priority,max_retries\n8,1\n16\n",
+    "long.csv": "priority,max_retries\n8,1\n16,2,3\n",
+    "quote.csv": 'priority,max_retries\n8,"1\n',
+    "number.csv": "priority,num_nodes\n8,1\n16,two\n",
+    "negative.csv": "priority,num_nodes\n8,1\n16,-2\n",
     "slash.csv": "name\nfine\na/b\n",
     "parent.csv": "parents\n1\n99\n",
     "app.csv": "application\nhello\nhelo\n",
@@ -30,7 +30,7 @@ FILES = {
     "object.json": '{"size": 8, "seed": 1}',
     "bad.toml": "[[job]]\nsize = 8\nseed = \n",
     "empty.csv": "",
-    "header.csv": "size,seed\n",
+    "header.csv": "priority,max_retries\n",
     "lines.txt": "fine\nit's\n",
     "known.txt": "a\n",
 }
@@ -124,7 +124,7 @@ CASES = [
     ((*MANY, "--array", "0-9", "--data", '{"a": {j}}'), 2, ["--data", "line 1", "column"]),
     (("modify", "1", "data", '{"a": 1'), 2, ["data", "line 1", "column 8"]),
     (("modify", "1", "tags", "[1]"), 2, ["tags", "[1]"]),
-    ((*MANY, "--from-file", "short.csv"), 2, ["short.csv", "line 3", "column 2", "'seed'"]),
+    ((*MANY, "--from-file", "short.csv"), 2, ["short.csv", "line 3", "column 2", "'max_retries'"]),
     ((*MANY, "--from-file", "long.csv"), 2, ["long.csv", "line 3", "column 3", "'3'"]),
     ((*MANY, "--from-file", "quote.csv"), 2, ["quote.csv", "line 2"]),
     ((*MANY, "--from-file", "number.csv"), 2, ["line 3", "num_nodes", "'two'"]),
