@@ -83,7 +83,9 @@ def test_functions_prepare_repair_and_look(campaign: Campaign, run: Run, tmp_pat
     log = Path(campaign.get(sim).workdir, "handle_error.log").read_text()
     assert log.splitlines()[0] == "# Balsam handle_error: python:campaign.hooks:again"
     assert log.splitlines()[-1] == "called for RUN_ERROR 1"
-    assert [job.state for job in campaign.client.jobs(ALL) if job.name == "child"] == [S.JOB_FINISHED]
+    assert [job.state for job in campaign.client.jobs(ALL) if job.name == "child"] == [
+        S.JOB_FINISHED
+    ]
     assert campaign.state(refused) == S.FAILED
     said = campaign.message(refused, S.FAILED)
     assert said.startswith("preprocess: exit code 1: ")
