@@ -16,6 +16,7 @@ LAYERS = [
     "parents",
     "retry",
     "app",
+    "files",
     "launchers",
     "batch_jobs",
     "nodes",
