@@ -27,7 +27,6 @@ from balsam.launcher.messages import Kill, Recall, Run, Sweep, Warn
 from balsam.launcher.options import why_ended_by
 from balsam.launcher.plan import Planner
 from balsam.launcher.team import Team
-from balsam.lifecycle.unsent import Unsent
 from balsam.launcher.workers import GivenUp, Happening, Joined, Lost, News, NotStarted, Workers
 from balsam.lifecycle.journal import Journal
 from balsam.lifecycle.recover import (
@@ -37,6 +36,7 @@ from balsam.lifecycle.recover import (
     launcher_marks,
 )
 from balsam.lifecycle.stager import PROGRESS_SECONDS, Stager
+from balsam.lifecycle.unsent import Unsent
 from balsam.model.wire import Lease, Refusal, Renewal, Report, Topic
 
 #: The database hears news when they are this old, or this many.
