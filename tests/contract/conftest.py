@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,17 +15,57 @@ from balsam.client.connect import create_site
 from balsam.client.local import LocalClient
 from balsam.model.app import App
 from tests import postgres
+from tests.conftest import DATABASES
 from tests.contract.calls import fill
 from tests.contract.pilot import Clock, Pilot
 
 
+class Patterns:
+    """An empty site on each kind of database: made once, copied for each test."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._urls: dict[str, str] = {}
+
+    def site(self, name: str, new_database: Callable[[], str]) -> tuple[Path, str]:
+        """Return the site *name* and what its database is, made by *new_database*."""
+        path = self._directory / name
+        if name not in self._urls:
+            url = new_database()
+            create_site(path, url)
+            self._urls[name] = url
+        return path, self._urls[name]
+
+
+@pytest.fixture(scope="session")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Patterns:
+    return Patterns(tmp_path_factory.mktemp("patterns"))
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, patterns: Patterns) -> Iterator[str]:
+    """The setting `database.url`; on a server a new database: of `site` if the test has it."""
+    if request.param == "sqlite":
+        yield "sqlite"
+        return
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    new = server.new_database
+    url = new(patterns.site("postgresql", new)[1]) if "site" in request.fixturenames else new()
+    yield url
+    server.drop_database(url)
+
+
 @pytest.fixture
-def site(database: str, tmp_path: Path, balsam_home: Path) -> Path:
+def site(database: str, patterns: Patterns, tmp_path: Path, balsam_home: Path) -> Path:
     """A new site."""
     balsam_home.mkdir()
     (balsam_home / "settings.toml").write_text(f'[database]\nurl = "{database}"\n')
     path = tmp_path / "site"
-    create_site(path)
+    name = "sqlite" if database == "sqlite" else "postgresql"
+    pattern, url = patterns.site(name, lambda: database)
+    shutil.copytree(pattern, path)
+    settings = path / config.SETTINGS_FILE
+    settings.write_text(settings.read_text().replace(url, database))
     return path
 
 

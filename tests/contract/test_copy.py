@@ -53,11 +53,11 @@ def test_there_and_back_gives_the_same_file(
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_from_server_to_file_to_server(
-    client: LocalClient, clock: Clock, site: Path, postgres_url: str, other: str
+    client: LocalClient, clock: Clock, site: Path, database: str, other: str
 ) -> None:
     fill_with_everything(client, clock)
     seen = everything(client), client.launchers(live=False)
-    before = rows_of_server(postgres_url)
+    before = rows_of_server(database)
     move(site, "sqlite")
     in_file = open_client(site)
     assert (everything(in_file), in_file.launchers(live=False)) == seen
