@@ -78,6 +78,16 @@ class Launcher:
         self.held: dict[int, Job] = {}
         self.last: Report | None = None
 
+    def take(self, leased: Lease) -> None:
+        """Hold what was *leased*.
+
+        It asked for that when its last report had had an answer: what was given back by that
+        report, and may be among these, is not given back again.
+        """
+        self.held.update((job.id or 0, job) for job in leased.jobs)
+        if self.last is not None:
+            self.last = msgspec.structs.replace(self.last, released=[])
+
 
 #: For what depends on what is there: another run of the same steps may find something else,
 #: as threads decide, and must draw as often.
@@ -183,10 +193,9 @@ class Site(WhatHolds):
     def lease(self, which: int, limit: int) -> None:
         launcher = self.launchers[which]
         try:
-            leased = self.client.lease(launcher.id, request(limit)).jobs
+            launcher.take(self.client.lease(launcher.id, request(limit)))
         except LeaseLost:
             return
-        launcher.held.update((job.id or 0, job) for job in leased)
 
     @rule(which=st.integers(0, 1), seed=seeds)
     def work(self, which: int, seed: int) -> None:
@@ -328,11 +337,7 @@ class Site(WhatHolds):
 
     def leases(self, chance: Random, launcher: Launcher) -> Call:
         limit = chance.randint(1, 4)
-
-        def learn(leased: Lease) -> None:
-            launcher.held.update((job.id or 0, job) for job in leased.jobs)
-
-        return Call(lambda client: client.lease(launcher.id, request(limit)), learn)
+        return Call(lambda client: client.lease(launcher.id, request(limit)), launcher.take)
 
     def reports(self, chance: Random, launcher: Launcher) -> Call:
         if not launcher.held:
