@@ -153,9 +153,7 @@ def test_a_launcher_that_is_long_dead_holds_nobody_up(
     move(site, target)
 
 
-def test_where_the_site_is_already(
-    client: LocalClient, site: Path, database: str, postgres_url: str
-) -> None:
+def test_where_the_site_is_already(client: LocalClient, site: Path, database: str) -> None:
     with pytest.raises(InvalidInput, match="already"):
         move(site, database)
     if database != "sqlite":
