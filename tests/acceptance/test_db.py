@@ -112,19 +112,19 @@ def test_an_upgrade(balsam: Balsam, site: Path) -> None:
     assert "`balsam db migrate`" in error(balsam("ls"))
     before = (site / "balsam.db").read_bytes()
     told = done(balsam("db", "migrate", "--dry-run"))
-    assert re.search(r"^Would upgrade the database from schema 0001 to 0006:\n  0002  Retry", told)
+    assert re.search(r"^Would upgrade the database from schema 0001 to 0007:\n  0002  Retry", told)
     assert (site / "balsam.db").read_bytes() == before
     told = done(balsam("db", "migrate"))
     match = re.search(rf"^Backup: (.*/backup/before-migration-0001-{STAMP}\.db)\n", told)
     assert match
-    assert "Upgraded the database from schema 0001 to 0006." in told
+    assert "Upgraded the database from schema 0001 to 0007." in told
     assert names(balsam) == ALL
     done(balsam("db", "restore", match[1], "--yes"))
     assert names(balsam) == ALL
 
 
 def downgrade(file: Path) -> None:
-    """Undo what revisions 0002 to 0006 do to the tables."""
+    """Undo what revisions 0002 to 0007 do to the tables."""
     connection = sqlite3.connect(file)
     batch_job_columns = (
         *("scheduler", "name", "output_file", "scheduler_state", "owner", "host", "cancel_reason"),
@@ -190,7 +190,7 @@ def test_backup_json(balsam: Balsam, tmp_path: Path, database: str) -> None:
     assert told["tables"]["jobs"]["rows"] == 5
     assert re.fullmatch("[0-9a-f]{16}", told["tables"]["jobs"]["checksum"])
     assert (told["revision"], told["system"]) == (
-        "0006",
+        "0007",
         "sqlite" if database == "sqlite" else "postgresql",
     )
     assert told["made_at"].endswith("Z")
