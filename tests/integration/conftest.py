@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,26 @@ def is_running(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def stop_between_transactions(campaign: Campaign, process: subprocess.Popen[Any]) -> None:
+    """SIGSTOP *process*; not, however, while it has SQLite's file locked, as it then stays."""
+    stopped, file = psutil.Process(process.pid), campaign.site / "balsam.db"
+
+    def stops() -> bool:
+        stopped.suspend()
+        wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED)
+        if not file.exists():
+            return True
+        try:
+            with closing(sqlite3.connect(file, timeout=0)) as database:
+                database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            stopped.resume()  # it goes on until the next try
+            return False
+        return True
+
+    wait_until(stops)
 
 
 class Launcher:

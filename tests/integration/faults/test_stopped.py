@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
 from balsam.model.states import State
 from balsam.model.wire import Outcome
-from tests.integration.conftest import Campaign, Start, is_running, wait_until
+from tests.integration.conftest import (
+    Campaign,
+    Start,
+    is_running,
+    stop_between_transactions,
+    wait_until,
+)
 from tests.integration.faults.conftest import settings
 
 S = State
-
-
-def stops_between_transactions(campaign: Campaign, launcher: Popen[str]) -> bool:
-    """Stop a launcher; not, however, while it has SQLite's file locked, as it then stays."""
-    launcher.send_signal(signal.SIGSTOP)
-    file = campaign.site / "balsam.db"
-    if not file.exists():
-        return True
-    try:
-        with closing(sqlite3.connect(file, timeout=0.5, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        launcher.send_signal(signal.SIGCONT)
-        return False
-    return True
 
 
 @pytest.mark.parametrize("at_first", ["exit 0", "exit 3"], ids=["done", "failed"])
@@ -56,7 +43,7 @@ def test_what_a_stopped_launcher_tells_is_refused_and_recorded(
         campaign.wait_for(job, S.RUNNING)
     worker = first.worker()
     pids = [worker.pid, *(child.pid for child in worker.children())]
-    wait_until(lambda: stops_between_transactions(campaign, first.process))
+    stop_between_transactions(campaign, first.process)
     Path(campaign.get(late).workdir, "go").touch()
     campaign.wait_for_output(late, "ended")
     wait_until(lambda: len(worker.children()) == 1)
@@ -89,7 +76,7 @@ def test_a_launcher_that_is_stopped_within_its_lease_goes_on(
     first = start()
     campaign.wait_for_output(job, "ready")
     campaign.wait_for(job, S.RUNNING)
-    first.process.send_signal(signal.SIGSTOP)
+    stop_between_transactions(campaign, first.process)
     Path(campaign.get(job).workdir, "go").touch()
     campaign.wait_for_output(job, "ended")
     second = start()

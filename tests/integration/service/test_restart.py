@@ -17,7 +17,7 @@ from balsam.model.states import State
 from tests.contract.schedulers import world
 from tests.contract.schedulers.fake_system import FakeSystem
 from tests.contract.schedulers.system import Fault
-from tests.integration.conftest import Campaign, wait_until
+from tests.integration.conftest import Campaign, stop_between_transactions, wait_until
 from tests.integration.service.conftest import Serve, Service
 
 Configure = Callable[..., None]
@@ -83,7 +83,7 @@ def test_a_service_that_was_stopped_for_long_gives_way(
 ) -> None:
     one = serve()
     one.wait_until_registered()
-    one.process.send_signal(signal.SIGSTOP)
+    stop_between_transactions(campaign, one.process)
     try:
         found: list[Service] = []
 
