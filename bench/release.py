@@ -27,8 +27,8 @@ def cascades(path: Path, database: str, tell: Tell) -> None:
     """
     client = open_client(path)
     for shape, parent in SHAPES.items():
-        small = min(_cost(client, SMALL, parent) for _ in range(3))
-        large = _cost(client, LARGE, parent)
+        small = min(_cost(client, f"{shape}{turn}", SMALL, parent) for turn in range(3))
+        large = _cost(client, f"{shape}.large", LARGE, parent)
         tell(
             "cascade",
             database=database,
@@ -41,17 +41,23 @@ def cascades(path: Path, database: str, tell: Tell) -> None:
     client.close()
 
 
-def _cost(client: Client, count: int, parent: Callable[[int], int]) -> float:
+def _cost(client: Client, name: str, count: int, parent: Callable[[int], int]) -> float:
     """Return the seconds for each of so many jobs when the first is killed."""
+    workflow = f"cascade.{name}"
     ids = client.create_jobs(
         [
-            Job(name="j", workflow="c", application="noop", parents=[-parent(i) - 1] if i else [])
-            for i in range(count)
+            Job(
+                name="j",
+                workflow=workflow,
+                application="noop",
+                parents=[-parent(position) - 1] if position else [],
+            )
+            for position in range(count)
         ]
     )
     start = time.perf_counter()
     client.kill_jobs(ALL.where(id=ids[0]))
     seconds = time.perf_counter() - start
-    if client.count_jobs(Query().where(state="AWAITING_PARENTS")):
-        raise SystemExit("cascade: some wait for ever")
+    if client.count_jobs(Query().where(workflow=workflow, state="AWAITING_PARENTS")):
+        raise SystemExit(f"{workflow}: some wait for ever")
     return seconds / count
