@@ -15,6 +15,7 @@ import pytest
 
 from balsam.client.connect import open_client
 from balsam.cluster import postmaster
+from balsam.store.schema import REVISION
 from tests.acceptance.conftest import BIN, Balsam, Result
 from tests.integration.conftest import wait_until
 
@@ -112,19 +113,20 @@ def test_an_upgrade(balsam: Balsam, site: Path) -> None:
     assert "`balsam db migrate`" in error(balsam("ls"))
     before = (site / "balsam.db").read_bytes()
     told = done(balsam("db", "migrate", "--dry-run"))
-    assert re.search(r"^Would upgrade the database from schema 0001 to 0007:\n  0002  Retry", told)
+    would = f"Would upgrade the database from schema 0001 to {REVISION}:\n  0002  Retry"
+    assert told.startswith(would)
     assert (site / "balsam.db").read_bytes() == before
     told = done(balsam("db", "migrate"))
     match = re.search(rf"^Backup: (.*/backup/before-migration-0001-{STAMP}\.db)\n", told)
     assert match
-    assert "Upgraded the database from schema 0001 to 0007." in told
+    assert f"Upgraded the database from schema 0001 to {REVISION}." in told
     assert names(balsam) == ALL
     done(balsam("db", "restore", match[1], "--yes"))
     assert names(balsam) == ALL
 
 
 def downgrade(file: Path) -> None:
-    """Undo what revisions 0002 to 0007 do to the tables."""
+    """Undo what all later revisions do to the tables."""
     connection = sqlite3.connect(file)
     batch_job_columns = (
         *("scheduler", "name", "output_file", "scheduler_state", "owner", "host", "cancel_reason"),
@@ -147,6 +149,7 @@ def downgrade(file: Path) -> None:
         ALTER TABLE jobs DROP COLUMN signal; ALTER TABLE apps DROP COLUMN signal;
         ALTER TABLE launchers DROP COLUMN kind;
         DROP INDEX ix_jobs_queue; DROP INDEX ix_jobs_retry_at; DROP INDEX ix_jobs_to_stage;
+        DROP INDEX ix_jobs_batch_job_id;
         ALTER TABLE jobs DROP COLUMN retry; ALTER TABLE jobs DROP COLUMN retry_at;
         ALTER TABLE jobs DROP COLUMN timeouts; ALTER TABLE jobs DROP COLUMN crashes;
         ALTER TABLE apps DROP COLUMN retry;
@@ -190,7 +193,7 @@ def test_backup_json(balsam: Balsam, tmp_path: Path, database: str) -> None:
     assert told["tables"]["jobs"]["rows"] == 5
     assert re.fullmatch("[0-9a-f]{16}", told["tables"]["jobs"]["checksum"])
     assert (told["revision"], told["system"]) == (
-        "0007",
+        REVISION,
         "sqlite" if database == "sqlite" else "postgresql",
     )
     assert told["made_at"].endswith("Z")

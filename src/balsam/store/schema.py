@@ -23,7 +23,7 @@ from balsam.model.transfer import Transfer
 from balsam.model.wire import Attempt, Event, LauncherInfo
 
 #: The revision that this code reads and writes (the newest in `migrations/versions`).
-REVISION = "0007"
+REVISION = "0008"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -178,6 +178,7 @@ jobs = sa.Table(
     sa.Index(None, "state", "id"),
     sa.Index(None, "workflow", "state"),
     _partial_index("ix_jobs_launcher_id", "launcher_id", where="launcher_id IS NOT NULL"),
+    _partial_index("ix_jobs_batch_job_id", "batch_job_id", where="batch_job_id IS NOT NULL"),
     _partial_index("ix_jobs_retry_at", "retry_at", where=DELAYED),
 )
 _partial_index(
