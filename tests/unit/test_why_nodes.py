@@ -213,6 +213,20 @@ def test_a_batch_job_whose_launcher_has_ended_is_none() -> None:
     assert why(job(), site).reason == "no_launcher"
 
 
+def test_nodes_that_are_being_given_back_start_no_launcher() -> None:
+    ending = batch_job(state=BatchState.ENDING, started_at=NOW - 60)
+    assert why(job(), facts(batch_jobs=[ending])).reason == "no_launcher"
+
+
+@pytest.mark.parametrize("gone", [{"ended_at": NOW - 90}, {"expires_at": NOW - 90}])
+def test_a_batch_job_that_was_requeued_waits_again(gone: dict[str, Any]) -> None:
+    before = launcher(batch_job_id=4, **gone)
+    waits = why(job(), facts(batch_jobs=[batch_job()], launchers=[before]))
+    assert waits.reason == "batch_job_queued"
+    begun = batch_job(state=BatchState.RUNNING, started_at=NOW - 30)
+    assert why(job(), facts(batch_jobs=[begun], launchers=[before])).reason == "batch_job_starting"
+
+
 def test_a_refused_request_says_what_the_batch_system_said() -> None:
     refused = batch_job(state=BatchState.SUBMIT_FAILED, message="Invalid\n qos")
     answer = why(job(), facts(last_batch_job=refused))

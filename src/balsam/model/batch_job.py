@@ -82,6 +82,12 @@ class BatchJob(msgspec.Struct, kw_only=True):
         """Whether it may hold nodes, now or later."""
         return self.state in LIVE_STATES
 
+    def came_back_after(self, ended_at: float) -> bool:
+        """Tell whether it waits, or has begun, since a launcher of it ended: it was requeued."""
+        if self.state in WAITING_STATES:
+            return True
+        return self.started_at is not None and self.started_at >= ended_at
+
     def node_hours(self, now: float) -> float:
         """Return what it costs: until it has ended, all that was asked for."""
         if self.state in ENDED_STATES:

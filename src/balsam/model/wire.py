@@ -201,6 +201,12 @@ class LauncherInfo(msgspec.Struct, kw_only=True):
     ends_at: float | None = None  #: when its time is over; None: that is not known
     kind: LauncherKind = LauncherKind.PILOT
 
+    def silent_since(self, now: float) -> float | None:
+        """Return since when it has ended, or not been heard of for too long; None: it lives."""
+        if self.ended_at is not None:
+            return self.ended_at
+        return self.expires_at if self.expires_at < now else None
+
 
 class LeaseRequest(msgspec.Struct, kw_only=True):
     """Which jobs a launcher can take."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 
-from balsam.model.batch_job import WAITING_STATES, BatchJob
+from balsam.model.batch_job import WAITING_STATES, BatchJob, BatchState
 from balsam.model.demand import Waiting
 from balsam.model.resources import NodeResources
 from balsam.model.run_time import RunTime
@@ -114,17 +114,12 @@ def allocations_of(
             continue
         pilot = pilots.get(each.id)
         node = nodes.get(each.queue) or _node_of(f"a node of batch job {each.id}", pilot)
-        left = time_limit(each.wall_time_minutes)
-        if pilot is not None and pilot.ends_at is not None:
-            left = (pilot.ends_at - now) / 60
-        elif each.started_at is not None:
-            left -= (now - each.started_at) / 60
         found.append(
             Allocation(
                 batch_job=each.id or 0,
                 queue=each.queue,
                 num_nodes=each.num_nodes,
-                minutes=max(0.0, left),
+                minutes=max(0.0, _left(each, pilot, now)),
                 is_waiting=each.state in WAITING_STATES,
                 is_ours=each.service_id is not None,
                 node=node,
@@ -133,6 +128,19 @@ def allocations_of(
             )
         )
     return found
+
+
+def _left(batch_job: BatchJob, pilot: LauncherInfo | None, now: float) -> float:
+    """Return the minutes that a batch job has left for jobs; none where its launcher is gone."""
+    silent_since = None if pilot is None else pilot.silent_since(now)
+    if silent_since is not None and batch_job.came_back_after(silent_since):
+        pilot = silent_since = None  # of an earlier start
+    if silent_since is not None or batch_job.state is BatchState.ENDING:
+        return 0.0
+    if pilot is not None and pilot.ends_at is not None:
+        return (pilot.ends_at - now) / 60
+    whole = time_limit(batch_job.wall_time_minutes)
+    return whole if batch_job.started_at is None else whole - (now - batch_job.started_at) / 60
 
 
 def started_by_hand(

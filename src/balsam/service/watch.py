@@ -111,7 +111,10 @@ def judged(
     patience
         Seconds after which one that nobody heard of is lost.
     """
-    alive = launcher is not None and launcher.ended_at is None and launcher.expires_at >= now
+    silent_since = None if launcher is None else launcher.silent_since(now)
+    alive = launcher is not None and silent_since is None
+    if silent_since is not None and batch_job.came_back_after(silent_since):
+        launcher = None  # of an earlier start
     if status is not None:
         changes = _as_told(batch_job, status, launcher, now)
     elif alive:
@@ -152,6 +155,9 @@ def _as_told(
         "ended_at": status.ended_at,
     }
     changes |= {name: value for name, value in told.items() if value not in (None, "")}
+    is_alive = launcher is not None and launcher.silent_since(now) is None
+    if status.state in WAITING_STATES and not is_alive:  # perhaps again: it was requeued
+        changes |= {"started_at": None, "nodes": status.nodes}
     if status.state in ENDED_STATES:
         changes["ended_at"] = status.ended_at or now
         changes["starts_at"] = None

@@ -119,6 +119,7 @@ def batch(**fields: Any) -> BatchJob:
 
 def pilot(**fields: Any) -> LauncherInfo:
     known = {"id": 3, "host": "h", "pid": 1, "nodes": 2, "cores": 32, "batch_job_id": 7}
+    known["expires_at"] = NOW + 60
     return msgspec.convert(known | fields, LauncherInfo)
 
 
@@ -149,6 +150,27 @@ def test_a_launcher_knows_best_when_its_time_ends() -> None:
     running = batch(state=BatchState.RUNNING, started_at=NOW - 600)
     (found,) = allocations(running, launcher=pilot(ends_at=NOW + 120))
     assert found.minutes == 2.0
+
+
+@pytest.mark.parametrize("gone", [{"ended_at": NOW - 1}, {"expires_at": NOW - 1}])
+def test_nodes_whose_launcher_is_gone_are_no_supply(gone: dict[str, Any]) -> None:
+    running = batch(state=BatchState.RUNNING, started_at=NOW - 600)
+    (found,) = allocations(running, launcher=pilot(ends_at=NOW + 3000, **gone))
+    assert found.minutes == 0.0
+
+
+def test_nodes_that_are_being_given_back_are_no_supply() -> None:
+    (found,) = allocations(batch(state=BatchState.ENDING, started_at=NOW - 600))
+    assert found.minutes == 0.0
+
+
+def test_what_was_requeued_has_all_its_time_again() -> None:
+    before = pilot(ends_at=NOW + 60, expires_at=NOW - 300)
+    (waits,) = allocations(batch(), launcher=before)
+    assert (waits.minutes, waits.is_waiting) == (60.0, True)
+    begun = batch(state=BatchState.RUNNING, started_at=NOW - 60)
+    (runs,) = allocations(begun, launcher=before)
+    assert runs.minutes == 59.0
 
 
 def test_what_is_to_be_cancelled_is_no_supply() -> None:

@@ -100,6 +100,15 @@ def test_of_what_is_forgotten_the_launcher_tells_the_end() -> None:
     assert after(job(S.RUNNING), None, DIED).state is S.FAILED
 
 
+@pytest.mark.parametrize("pilot", [EXPIRED, ENDED, DIED])
+def test_what_is_requeued_waits_as_before_its_start(pilot: LauncherInfo) -> None:
+    before = job(S.RUNNING, started_at=NOW - 200, nodes="n[1-2]")
+    found = after(before, status(S.QUEUED, reason="BeginTime"), pilot)
+    assert (found.state, found.started_at, found.nodes) == (S.QUEUED, None, "")
+    # Its launcher of before tells nothing of how it ends.
+    assert after(found, None, pilot).is_live
+
+
 def test_what_was_to_be_cancelled_and_is_gone_is_cancelled() -> None:
     for pilot in (None, ENDED, DIED):
         found = after(job(cancel_reason="too late"), None, pilot)

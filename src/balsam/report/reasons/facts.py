@@ -9,7 +9,7 @@ import msgspec
 
 from balsam.config import NodesSettings
 from balsam.model.app import App
-from balsam.model.batch_job import BatchJob
+from balsam.model.batch_job import BatchJob, BatchState
 from balsam.model.demand import Waiting
 from balsam.model.job import Job, needs_transfer
 from balsam.model.run_time import RunTime
@@ -92,9 +92,21 @@ class Facts(msgspec.Struct, kw_only=True, dict=True):
     @cached_property
     def coming(self) -> list[BatchJob]:
         """The batch jobs that have not ended, and whose launcher has not started yet."""
-        started = {one.batch_job_id for one in self.launchers}
-        coming = [one for one in self.batch_jobs if one.id not in started]
-        return [one for one in coming if not one.cancel_reason and not self.is_over(one)]
+        last = {one.batch_job_id: one for one in self.launchers}
+        return [
+            one
+            for one in self.batch_jobs
+            if one.state is not BatchState.ENDING
+            and not (one.cancel_reason or self.is_over(one) or self._has_begun(one, last))
+        ]
+
+    def _has_begun(self, batch_job: BatchJob, last: Mapping[int | None, LauncherInfo]) -> bool:
+        """Tell whether its launcher has started; that of an earlier start does not count."""
+        launcher = last.get(batch_job.id)
+        if launcher is None:
+            return False
+        silent_since = launcher.silent_since(self.now)
+        return silent_since is None or not batch_job.came_back_after(silent_since)
 
     @cached_property
     def scopes(self) -> list[Scope]:

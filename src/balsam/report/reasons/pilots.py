@@ -19,7 +19,6 @@ _FRESH = 300.0
 #: From the one that is nearest to its start.
 _ORDER = (
     BatchState.RUNNING,
-    BatchState.ENDING,
     BatchState.QUEUED,
     BatchState.UNKNOWN,
     BatchState.HELD,
@@ -173,7 +172,7 @@ def _standing(one: BatchJob, facts: Facts) -> tuple[Reason, str, str]:
     """Return the reason, where the batch job stands, and what helps."""
     show = f"`balsam queue show {one.id}`"
     match one.state:
-        case BatchState.RUNNING | BatchState.ENDING:
+        case BatchState.RUNNING:
             since = "" if one.started_at is None else f" since {ago(one.started_at, facts.now)}"
             logs = f"if it takes minutes, see `balsam queue logs {one.id}`"
             return (
