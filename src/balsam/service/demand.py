@@ -97,9 +97,13 @@ def allocations_of(
     waiting: Sequence[Waiting],
     minutes: Minutes,
     nodes: Mapping[str, NodeResources],
+    owner: str,
     now: float,
 ) -> list[Allocation]:
-    """Return the live batch jobs as supply; those that are to be cancelled are none.
+    """Return the live batch jobs as supply for the jobs of *owner*.
+
+    Those that are to be cancelled, and those for other users' jobs, have no time for any; they
+    stand in their queue nevertheless.
 
     Parameters
     ----------
@@ -110,18 +114,18 @@ def allocations_of(
     """
     found = []
     for each in live:
-        if each.cancel_reason:
-            continue
         pilot = pilots.get(each.id)
+        is_ours = each.owner in ("", owner)
+        is_supply = not each.cancel_reason and (pilot.jobs_of in ("", owner) if pilot else is_ours)
         node = nodes.get(each.queue) or _node_of(f"a node of batch job {each.id}", pilot)
         found.append(
             Allocation(
                 batch_job=each.id or 0,
                 queue=each.queue,
                 num_nodes=each.num_nodes,
-                minutes=max(0.0, _left(each, pilot, now)),
+                minutes=max(0.0, _left(each, pilot, now)) if is_supply else 0.0,
                 is_waiting=each.state in WAITING_STATES,
-                is_ours=each.service_id is not None,
+                is_ours=each.service_id is not None and is_ours and not each.cancel_reason,
                 node=node,
                 used=_used(pilot, waiting, minutes, node, now) if pilot else 0.0,
                 takes=_filter(each.job_mode, each.wf_filter, each.tags),

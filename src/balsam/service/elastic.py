@@ -82,7 +82,7 @@ def foresee(
         queues=queues,
         nodes=nodes,
         allocations=[
-            *allocations_of(live, pilots, waiting, minutes, nodes, now),
+            *allocations_of(live, pilots, waiting, minutes, nodes, user_name(), now),
             *started_by_hand(launchers, waiting, minutes, user_name(), now),
         ],
         windows=windows if settings.service.backfill else (),

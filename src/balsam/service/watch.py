@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from balsam.client.interface import Client
-from balsam.config import Settings
+from balsam.config import Settings, user_name
 from balsam.errors import SchedulerError
 from balsam.model.batch_job import (
     ENDED_STATES,
@@ -40,7 +40,9 @@ _HISTORY_AWAY = 6
 def refresh(client: Client, scheduler: Scheduler, run: Run, settings: Settings) -> list[str]:
     """Ask the batch system about all live batch jobs at once, and record what it says.
 
-    Returns what happened, in words.
+    Of other users' it may say nothing, so that nothing follows when it does not name one; only
+    they find out what was submitted, and take back what is to be cancelled. Returns what happened,
+    in words.
 
     Raises
     ------
@@ -49,7 +51,8 @@ def refresh(client: Client, scheduler: Scheduler, run: Run, settings: Settings) 
     """
     host = socket.gethostname()
     live = [each for each in record.live(client) if record.is_of(each, scheduler.name, host)]
-    news = [_settled(client, scheduler, run, each) for each in live if not each.scheduler_id]
+    unsettled = [each for each in live if not each.scheduler_id and _is_mine(each)]
+    news = [_settled(client, scheduler, run, each) for each in unsettled]
     known = [each for each in live if each.scheduler_id]
     if known:
         news += _followed(client, scheduler, run, settings, known)
@@ -70,18 +73,35 @@ def _followed(
         except SchedulerError as error:  # the others can be followed all the same
             patience *= _HISTORY_AWAY
             news.append(f"what became of {', '.join(missing)} is not known: {error}")
+    unnamed = [each for each in known if each.scheduler_id not in statuses]
+    gone = [each.scheduler_id for each in unnamed if each.cancel_reason and _is_mine(each)]
+    try:
+        # It may never have heard of it, and not name them just now: only now they are over.
+        scheduler.cancel(run, gone)
+    except SchedulerError as error:
+        news.append(f"whether {', '.join(gone)} are taken back is not known: {error}")
+    else:
+        gone = []
     pilots = launchers_of(client, known)
     again: list[str] = []
     for each in known:
-        changes = judged(each, statuses.get(each.scheduler_id), pilots.get(each.id), now, patience)
+        status = statuses.get(each.scheduler_id)
+        if each.scheduler_id in gone or (status is None and not _is_mine(each)):
+            continue
+        changes = judged(each, status, pilots.get(each.id), now, patience)
         after = msgspec.structs.replace(each, **changes)
         if changes and client.update_batch_job(_id(each), changes):
             news.append(told(each, after))
-        if each.cancel_reason and after.is_live and after.state is not BatchState.ENDING:
+        is_left = after.is_live and after.state is not BatchState.ENDING
+        if each.cancel_reason and is_left and _is_mine(each):
             again.append(each.scheduler_id)
     if again:
         scheduler.cancel(run, again)
     return news
+
+
+def _is_mine(batch_job: BatchJob) -> bool:
+    return batch_job.owner in ("", user_name())
 
 
 def launchers_of(client: Client, batch_jobs: Iterable[BatchJob]) -> dict[int | None, LauncherInfo]:

@@ -160,6 +160,7 @@ class Cluster:
                     waiting,
                     minutes,
                     self.nodes,
+                    "me",
                     now,
                 ),
                 windows=self.windows() if self.backfill else (),

@@ -130,7 +130,7 @@ def allocations(
 ) -> list[Allocation]:
     pilots: dict[int | None, LauncherInfo] = {7: launcher} if launcher else {}
     nodes = {"q": node(cores=4)}
-    return allocations_of(batches, pilots, held or [], HOUR, nodes, NOW)
+    return allocations_of(batches, pilots, held or [], HOUR, nodes, "me", NOW)
 
 
 @pytest.mark.parametrize("state", sorted(WAITING_STATES))
@@ -173,8 +173,19 @@ def test_what_was_requeued_has_all_its_time_again() -> None:
     assert runs.minutes == 59.0
 
 
-def test_what_is_to_be_cancelled_is_no_supply() -> None:
-    assert allocations(batch(cancel_reason="no need")) == []
+def test_what_is_to_be_cancelled_is_no_supply_but_in_its_queue() -> None:
+    (found,) = allocations(batch(cancel_reason="no need"))
+    assert (found.minutes, found.is_ours, found.queue) == (0.0, False, "q")
+
+
+def test_what_runs_other_users_jobs_is_no_supply_but_in_its_queue() -> None:
+    (waits,) = allocations(batch(owner="you"))
+    assert (waits.minutes, waits.is_ours, waits.queue) == (0.0, False, "q")
+    running = batch(owner="you", state=BatchState.RUNNING, started_at=NOW - 600)
+    (runs,) = allocations(running, launcher=pilot(jobs_of="you"))
+    assert runs.minutes == 0.0
+    (any_,) = allocations(running, launcher=pilot(jobs_of=""))
+    assert (any_.minutes, any_.is_ours) == (50.0, False)
 
 
 def test_what_a_person_asked_for_is_not_ours() -> None:
