@@ -39,11 +39,19 @@ def read_moment(answer: Answer, text: str, now: float) -> float | None:
     this = time.localtime(now).tm_year
     years = [int(year)] if year else [this - 1, this, this + 1]
     form = f"{month} {day} {clock}{seconds or ':00'}"
+    found = [_seconds(f"{form} {y}") for y in years]
+    known = [each for each in found if each is not None]
+    if not known:
+        raise unreadable(answer, text, "a time such as Nov 23 10:16")
+    return min(known, key=lambda each: abs(each - now))
+
+
+def _seconds(text: str) -> float | None:
+    """Return the seconds since the epoch; None: there is no such day, as 29 February of 2027."""
     try:
-        found = [time.mktime(time.strptime(f"{form} {y}", "%b %d %H:%M:%S %Y")) for y in years]
+        return time.mktime(time.strptime(text, "%b %d %H:%M:%S %Y"))
     except ValueError:
-        raise unreadable(answer, text, "a time such as Nov 23 10:16") from None
-    return min(found, key=lambda each: abs(each - now))
+        return None
 
 
 def state_of_reason(reason: str) -> BatchState:

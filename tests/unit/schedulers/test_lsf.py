@@ -184,6 +184,14 @@ def test_times_without_a_year_are_near(text, year, clock):
     assert (found.tm_year, time.strftime("%H:%M:%S", found)) == (year, clock)
 
 
+def test_a_leap_day_is_a_day():
+    now = time.mktime((2028, 2, 29, 12, 0, 0, 0, 0, -1))
+    assert read_moment(NOBODY, "Feb 29 11:00", now) == now - 3600
+    assert read_moment(NOBODY, "Feb 29 11:00", now + 7 * 86400) == now - 3600
+    with pytest.raises(UnreadableAnswer):
+        read_moment(NOBODY, "Feb 30 11:00", now)
+
+
 #: Issue 7694 of equinor/ert.
 DONE = """\
 Job <289263>, User <havb>, Project <default>, Command <sleep 10>
