@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def slurm() -> EmptySlurm:
     return EmptySlurm()
 
 
-def submitted(client: LocalClient, clock: Clock, **fields: str) -> BatchJob:
+def submitted(client: LocalClient, clock: Clock, **fields: Any) -> BatchJob:
     new = BatchJob(scheduler="slurm", scheduler_id="812", script="qsubmit/a.sh", **fields)
     new.state, new.seen_at = BatchState.QUEUED, clock.now
     return client.create_batch_job(new)
