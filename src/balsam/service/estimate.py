@@ -8,6 +8,7 @@ the longest job on top.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Sequence
 from math import ceil, floor, inf
 
@@ -151,41 +152,38 @@ def absorb(
         fits = kind(node, work)
         if fits is None or fits.minutes > minutes or not work.count:
             continue
-        number, free = _placed(fits, work.count, free, rounding)
+        number = _placed(fits, work.count, free, rounding)
         work.count -= number
         taken += number * fits.cost
     return taken
 
 
-#: Numbers of nodes, and the minutes that each of them has left.
+#: Numbers of nodes, and the minutes that each of them has left, most time first.
 Free = list[tuple[int, float]]
 
 
-def _placed(fits: Kind, count: int, free: Free, rounding: float) -> tuple[int, Free]:
-    """Return how many of so many jobs there is time for, and what then is free."""
+def _placed(fits: Kind, count: int, free: Free, rounding: float) -> int:
+    """Return how many of so many jobs there is time for, and take it from what is *free*."""
     after: Free = []
-    placed = 0
-    for nodes, left in _joined(free, fits.nodes):
-        rounds = floor(left / fits.minutes + rounding + 1e-9)
-        number = min(count - placed, fits.abreast(nodes) * rounds)
-        if number <= 0:
-            after.append((nodes, left))
+    placed = looked = used = few = 0
+    while placed < count and looked < len(free):
+        nodes, left = free[looked]
+        looked += 1
+        few += nodes  # nodes that are fewer than a job needs are joined with the next
+        if few < fits.nodes:
             continue
+        rounds = floor(left / fits.minutes + rounding + 1e-9)
+        if rounds <= 0:
+            break
+        number = min(count - placed, fits.abreast(few) * rounds)
         placed += number
         full = ceil(number / (rounds * fits.at_once)) * fits.nodes
         after.append((full, left - number * fits.cost / full))
-        if full < nodes:
-            after.append((nodes - full, left))
-    return (placed, after) if placed else (0, free)
-
-
-def _joined(free: Free, least: int) -> Free:
-    """Return what is free, most time first; nodes that are fewer than *least* joined with more."""
-    joined: Free = []
-    few = 0
-    for nodes, left in sorted(free, key=lambda each: -each[1]):
-        few += nodes
-        if few >= least:
-            joined.append((few, left))
-            few = 0
-    return [*joined, (few, 0.0)] if few else joined
+        if full < few:
+            after.append((few - full, left))
+        used, few = looked, 0
+    # There may be many thousands of classes and nodes: what is not touched is not looked at.
+    del free[:used]
+    for each in after:
+        insort(free, each, key=lambda one: -one[1])
+    return placed

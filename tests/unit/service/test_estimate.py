@@ -133,6 +133,12 @@ def test_work_that_ends_in_the_time_is_taken_whole(
         assert [each.count for each in fitting] == [0] * len(fitting)
 
 
+def test_nodes_that_a_wide_job_leaves_keep_their_time() -> None:
+    some = [work(minutes=30, threads_per_rank=8), work(minutes=60, num_nodes=2), work(minutes=30)]
+    assert absorb(some, node(cores=8), 3, 60) == pytest.approx(30 + 120 + 30 / 8)
+    assert [each.count for each in some] == [0, 0, 0]
+
+
 @given(st.floats(0.001, 100_000))
 def test_a_request_leaves_its_jobs_the_time_they_need(minutes: float) -> None:
     asked = request_minutes(minutes)
