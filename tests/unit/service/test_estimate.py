@@ -134,7 +134,9 @@ def test_work_that_ends_in_the_time_is_taken_whole(
 
 
 def test_nodes_that_a_wide_job_leaves_keep_their_time() -> None:
-    some = [work(minutes=30, threads_per_rank=8), work(minutes=60, num_nodes=2), work(minutes=30)]
+    whole = {"threads_per_rank": 8}
+    wide = work(minutes=60, num_nodes=2, **whole)
+    some = [work(minutes=30, **whole), wide, work(minutes=30)]
     assert absorb(some, node(cores=8), 3, 60) == pytest.approx(30 + 120 + 30 / 8)
     assert [each.count for each in some] == [0, 0, 0]
 
