@@ -19,7 +19,7 @@ class BatchState(StrEnum):
     FINISHED = "finished"  #: ended with exit code 0
     FAILED = "failed"  #: ended otherwise
     TIMEOUT = "timeout"  #: was ended at its walltime
-    CANCELLED = "cancelled"  #: was ended or taken back by a person, or by the service
+    CANCELLED = "cancelled"  #: ended or taken back by a person, the service, or for others' sake
     LOST = "lost"  #: neither the queue nor the history of the scheduler knows it any more
     UNKNOWN = "unknown"  #: the scheduler says a word that we do not know
 

@@ -58,7 +58,7 @@ def state_of_reason(reason: str) -> BatchState:
     """Return how a job has ended that did not end well."""
     if "TERM_RUNLIMIT" in reason or "TERM_DEADLINE" in reason:
         return BatchState.TIMEOUT
-    if re.search(r"TERM_(FORCE_)?(OWNER|ADMIN)|TERM_BUCKET_KILL", reason):
+    if re.search(r"TERM_(FORCE_)?(OWNER|ADMIN)|TERM_(BUCKET_KILL|PREEMPT)", reason):
         return BatchState.CANCELLED
     return BatchState.FAILED
 

@@ -33,11 +33,11 @@ STATES = {
     "LAUNCH_FAILED": BatchState.FAILED,
     "NODE_FAIL": BatchState.FAILED,
     "OUT_OF_MEMORY": BatchState.FAILED,
-    "PREEMPTED": BatchState.FAILED,
     "RECONFIG_FAIL": BatchState.FAILED,
     "DEADLINE": BatchState.TIMEOUT,
     "TIMEOUT": BatchState.TIMEOUT,
     "CANCELLED": BatchState.CANCELLED,
+    "PREEMPTED": BatchState.CANCELLED,
     "REVOKED": BatchState.CANCELLED,
 }
 

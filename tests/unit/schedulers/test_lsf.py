@@ -96,6 +96,11 @@ def test_waiting():
             -12,
         ),
         (
+            {"STAT": "EXIT", "EXIT_REASON": "TERM_PREEMPT: job killed after preemption"},
+            BatchState.CANCELLED,
+            None,
+        ),
+        (
             {"STAT": "EXIT", "EXIT_REASON": "TERM_OWNER: job killed by owner"},
             BatchState.CANCELLED,
             None,

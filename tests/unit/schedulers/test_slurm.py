@@ -111,7 +111,7 @@ def test_an_answer_without_its_header_is_none() -> None:
         ("OUT_OF_MEMORY", "OutOfMemory", S.FAILED),
         ("NODE_FAIL", "None", S.FAILED),
         ("BOOT_FAIL", "None", S.FAILED),
-        ("PREEMPTED", "None", S.FAILED),
+        ("PREEMPTED", "None", S.CANCELLED),
         ("DEADLINE", "None", S.TIMEOUT),
         ("TIMEOUT", "TimeLimit", S.TIMEOUT),
         ("COMPLETING", "None", S.ENDING),
