@@ -21,7 +21,15 @@ from typing import Any
 from balsam import config
 from balsam.client.interface import Client, Watch
 from balsam.config import Settings
-from balsam.errors import BalsamError, SchedulerError, ServiceRuns, StoreError
+from balsam.errors import (
+    BalsamError,
+    NoScheduler,
+    SchedulerError,
+    SchedulerRefused,
+    ServiceRuns,
+    StoreError,
+    UnreadableAnswer,
+)
 from balsam.lifecycle.recover import Recovery, is_seen_dead, process_start
 from balsam.model.resources import NodeResources
 from balsam.model.service import FilesStatus, ServiceInfo, ServiceStatus
@@ -29,7 +37,7 @@ from balsam.model.wire import Topic
 from balsam.nodes.hardware import this_node
 from balsam.schedulers.command import Command
 from balsam.schedulers.find import find
-from balsam.schedulers.scheduler import Answer, Queue, Scheduler
+from balsam.schedulers.scheduler import Answer, Queue, Scheduler, Window
 from balsam.service import elastic, record, submit, watch
 from balsam.service.files import FileMover
 
@@ -81,6 +89,7 @@ class Service:
         self._asked_at = -1e9
         self._pause = settings.service.poll_seconds
         self._is_away = False  #: the batch system did not answer
+        self._unseen = ""  #: why it was not told which nodes are free, the last time
         self._surplus: set[int] = set()
         self._heard: list[str] = []  #: of the last look at the batch jobs
         self._files: FileMover | None = None  #: None: it moves none
@@ -254,9 +263,8 @@ class Service:
 
     def _plan(self) -> None:
         """Ask for nodes as the work needs, and take back what nothing needs."""
-        windows = self._scheduler.windows(self._run) if self._settings.service.backfill else []
         found = elastic.foresee(
-            self._client, self._settings, self._queues, windows, self._here, self._started_at
+            self._client, self._settings, self._queues, self._free(), self._here, self._started_at
         )
         self._say_pauses(found)
         self._status.queues, self._status.unmet = found.queues, found.plan.unmet
@@ -275,6 +283,18 @@ class Service:
         self._status.waits = found.plan.waits
         self._take_back(found.plan.surplus)
         self._status.spent_node_hours = self._client.node_hours()
+
+    def _free(self) -> Sequence[Window]:
+        """Return the nodes that are free, as far as that is told: requests can do without."""
+        if not self._settings.service.backfill:
+            return []
+        try:
+            return self._scheduler.windows(self._run)
+        except (NoScheduler, SchedulerRefused, UnreadableAnswer) as error:
+            if str(error) != self._unseen:
+                self._tell(f"which nodes are free cannot be told: {error}")
+            self._unseen = str(error)
+            return []
 
     def _say_pauses(self, found: elastic.Forecast) -> None:
         known = {queue.name: queue.comment for queue in self._status.queues}

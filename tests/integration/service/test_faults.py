@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,26 @@ def test_a_request_that_is_not_named_for_a_while_is_not_lost(
     fake.fault(Fault.MISSING)
     service.wait_for(lambda: (service.status.scheduler_seen_at or 0) > looked_at + 2)
     assert states(service) == ["queued"]
+
+
+@on_sqlite
+def test_nodes_are_asked_for_where_it_is_not_told_which_are_free(
+    campaign: Campaign,
+    configure: Configure,
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Clusters under Cobalt have no `nodelist`."""
+    system = FakeSystem("cobalt", tmp_path / "fake")
+    (tmp_path / "fake" / "bin" / "nodelist").unlink()
+    monkeypatch.setenv("PATH", f"{system.environ['PATH']}{os.pathsep}{os.environ['PATH']}")
+    configure("[queues.batch]\n", scheduler="cobalt")
+    campaign.job("true")
+    service = serve()
+    service.wait_for(lambda: states(service) == ["queued"])
+    unseen = "which nodes are free cannot be told: there is no program 'nodelist'"
+    service.wait_for(lambda: any(unseen in line for line in service.status.news))
 
 
 @on_sqlite
