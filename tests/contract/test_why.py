@@ -8,6 +8,7 @@ import pytest
 
 from balsam.client.local import LocalClient
 from balsam.config import user_name
+from balsam.model.app import App
 from balsam.model.batch_job import BatchJob, BatchState
 from balsam.model.job import Job
 from balsam.model.query import ALL
@@ -103,6 +104,32 @@ def test_a_failure_is_followed_to_where_it_began(client: LocalClient, pilot: Pil
     assert answer(client, first).reason == "failed"
     assert "attempt 1 on node1: error, exit code 1" in answer(client, first).waits_for
     found = answer(client, third)
+    assert found.reason == "parent_failed"
+    assert f"because job {first} failed" in found.waits_for
+
+
+def test_one_that_fails_by_itself_does_not_fail_because_of_a_parent(
+    client: LocalClient, pilot: Pilot
+) -> None:
+    (parent,) = add(client, "a")
+    client.add_app(App(name="p", executable="/bin/true", preprocess="/bin/false"))
+    (child,) = client.create_jobs([Job(name="b", workflow="w", application="p", parents=[parent])])
+    pilot.run_all()
+    (free,) = pilot.lease()
+    assert not pilot.report(moves=pilot.path(free, S.FAILED, message="preprocess failed"))
+    client.rerun_jobs(ALL.where(id=parent))
+    pilot.run(*pilot.lease(), outcome=Outcome.ERROR)
+    found = answer(client, child)
+    assert (found.state, found.reason) == (S.FAILED, "failed")
+    assert "preprocess failed" in found.waits_for
+
+
+def test_a_job_that_ran_before_fails_because_of_a_parent(client: LocalClient, pilot: Pilot) -> None:
+    first, second = chain(client, 2)
+    assert [*pilot.run_all(), *pilot.run_all()] == [first, second]
+    client.rerun_jobs(ALL.where(id__in=[first, second]))
+    pilot.run(*pilot.lease(), outcome=Outcome.ERROR)
+    found = answer(client, second)
     assert found.reason == "parent_failed"
     assert f"because job {first} failed" in found.waits_for
 

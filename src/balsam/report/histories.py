@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -18,8 +19,9 @@ from balsam.report.reasons.walk import answer_of
 
 #: Most parents of parents that are followed to where it begins.
 _DEPTH = 50
-#: Most parents of one job among which one that failed is looked for.
-_MOST_PARENTS = 10_000
+#: What is recorded of a job that a parent's end keeps from running (store/moves.py). One that
+#: failed by itself may have parents that failed, too: it did not need them, or they ran again.
+_NEVER = re.compile(r"parent (\d+) \(.*\) ended as \w+$", re.DOTALL)
 _TO_STAGE = ("stage_in_url", "stage_out_url", "stage_out_files")
 #: What `class_of` needs of a job.
 CLASS_FIELDS = (
@@ -51,8 +53,8 @@ def fetch(client: Client, jobs: list[Job], facts: Facts) -> Iterator[Own]:
         if job.state == State.AWAITING_PARENTS:
             own.parents = client.state_counts(ALL.where(children=number))
             own.root = _holding_back(client, job, facts, known)
-        elif job.state == State.FAILED and not job.attempt:
-            own.root = _failed_before(client, job)
+        elif job.state == State.FAILED:
+            own.root = _failed_before(client, own.message)
         elif job.launcher_id is None and facts.live and job.state in LEASABLE_STATES:
             if job.priority not in ahead:
                 ahead[job.priority] = _ahead(client, job.priority)
@@ -113,20 +115,17 @@ def _holding_back(
     return way
 
 
-def _failed_before(client: Client, job: Job) -> list[Ancestor]:
-    """Return the way from *job*, which did not run, to the one whose failure it began with."""
+def _failed_before(client: Client, message: str) -> list[Ancestor]:
+    """Return the way from a job, by the *message* of its end, to the one that this began with."""
     way: list[Ancestor] = []
-    while not job.attempt and len(way) < _DEPTH:
-        (complete,) = client.jobs(ALL.where(id=job.id), ["parents"])
-        needed = complete.parents[:_MOST_PARENTS]
-        bad = ALL.where(id__in=needed, state__in=list(_ENDED_BADLY))
-        parent = _first(client, bad) if needed else None
-        if parent is None:
+    while (told := _NEVER.match(message)) and len(way) < _DEPTH:
+        bad = ALL.where(id=int(told[1]), state__in=list(_ENDED_BADLY))
+        parent = _first(client, bad)
+        if parent is None:  # it was removed, or has run again since
             break
-        job = parent
-        message = _last_messages(client, [job.id or 0]).get(job.id or 0, "")
-        verb = "failed" if job.state == State.FAILED else "was stopped by a user"
-        way.append(Ancestor(job.id or 0, f"{verb}{f': {message}' if message else ''}"))
+        message = _last_messages(client, [parent.id or 0]).get(parent.id or 0, "")
+        verb = "failed" if parent.state == State.FAILED else "was stopped by a user"
+        way.append(Ancestor(parent.id or 0, f"{verb}{f': {message}' if message else ''}"))
     return way
 
 
