@@ -13,6 +13,7 @@ from typing import Any
 from balsam.errors import InvalidInput, SiteError
 from balsam.model.batch_job import BatchJob
 from balsam.model.walltime import time_limit
+from balsam.schedulers.command import SETTINGS
 from balsam.schedulers.scheduler import Scheduler, Submission
 from balsam.service.template import Template, Words
 
@@ -119,11 +120,12 @@ def variables(
 def _environment(environ: Mapping[str, str]) -> str:
     """Return lines that set what the launcher needs of the submitter's environment."""
     lines = [f"export {name}={shlex.quote(environ[name])}" for name in _KEPT if environ.get(name)]
-    # Commands of batch systems are run with LC_ALL=C, and many hand on all that they have.
-    if "LC_ALL" in environ:
-        lines.append(f"export LC_ALL={shlex.quote(environ['LC_ALL'])}")
-    else:
-        lines.append('if [ "${LC_ALL-}" = C ]; then unset LC_ALL; fi')
+    # What commands of batch systems are run with, many hand on to the script.
+    for name, value in SETTINGS.items():
+        if name in environ:
+            lines.append(f"export {name}={shlex.quote(environ[name])}")
+        else:
+            lines.append(f'if [ "${{{name}-}}" = {shlex.quote(value)} ]; then unset {name}; fi')
     return "\n".join(lines)
 
 

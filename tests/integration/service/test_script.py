@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from balsam.errors import InvalidInput, SiteError
 from balsam.model.batch_job import BatchJob
+from balsam.schedulers.command import SETTINGS
 from balsam.schedulers.local import Local
 from balsam.service import script, template
 
@@ -187,6 +188,20 @@ def test_the_environment_is_the_submitters(shell: Shell) -> None:
     without = script.render(template.check(text, "T"), site, job, Local(), asked, environ={})
     assert shell.run(without, LC_ALL="C", BALSAM_HOME="x")[:2] == ["x", "none"]
     assert shell.run(without, LC_ALL="C.UTF-8", BALSAM_HOME="x")[:2] == ["x", "C.UTF-8"]
+
+
+def test_jobs_get_times_from_slurm_as_the_submitter_does(shell: Shell) -> None:
+    """Scripts that ask for the end of their allocation read what `scontrol` and `squeue` write."""
+    text = (
+        "#!/bin/bash\nexport PATH={{ balsam_bin }}:$PATH\n{{ environment }}\n"
+        'balsam "${SLURM_TIME_FORMAT-none}" launcher'
+    )
+    site, job = shell.path, batch_job()
+    asked = script.submission(site, job)
+    without = script.render(template.check(text, "T"), site, job, Local(), asked, environ={})
+    assert shell.run(without, **SETTINGS)[0] == "none"
+    with_it = rendered(text, site, job, SLURM_TIME_FORMAT="%H:%M %d")
+    assert shell.run(with_it, **SETTINGS)[0] == "%H:%M %d"
 
 
 def test_the_shipped_template_is_clean(shell: Shell) -> None:
