@@ -112,6 +112,11 @@ def makespan(counts: Iterable[tuple[Kind, int]], num_nodes: int) -> float:
     return min(in_turn, mixed + longest)
 
 
+def widest(counts: Iterable[tuple[Kind, int]]) -> int:
+    """Return on how many nodes all these jobs run at once: more could not be used."""
+    return sum(ceil(count / each.at_once) * each.nodes for each, count in counts)
+
+
 def fewest_nodes(counts: Sequence[tuple[Kind, int]], least: int, most: int, minutes: float) -> int:
     """Return the fewest nodes, *least* to *most*, that do all within *minutes*; else *most*."""
     low, high = least, most

@@ -14,7 +14,7 @@ from balsam.model.resources import NodeResources
 from balsam.model.service import QueueState
 from balsam.model.walltime import START_MINUTES, time_limit
 from balsam.schedulers.scheduler import Window
-from balsam.service.estimate import Kind, Work, absorb, fewest_nodes, kind, makespan
+from balsam.service.estimate import Kind, Work, absorb, fewest_nodes, kind, makespan, widest
 
 #: A request made smaller to start now must still do this part of what it would have done.
 WORTHWHILE = 0.25
@@ -126,7 +126,8 @@ class Bidder:
         self._now = self._counts(is_soon=False)
         self._soon = self._counts(is_soon=True)
         self._longest = most_minutes(queue)
-        self._target = min(target, self._longest - overhead(self._longest, grace))
+        self._whole = self._longest - overhead(self._longest, grace)
+        self._target = min(target, self._whole)
 
     def _counts(self, *, is_soon: bool) -> list[tuple[Kind, int]]:
         found = [(kind(self._node, w), w.count) for w in self._works if w.is_soon == is_soon]
@@ -144,15 +145,28 @@ class Bidder:
         most = most_nodes(self._queue)
         if not self._now or least > most:
             return None
-        offer = self._shaped(fewest_nodes(self._now, least, most, self._target), self._longest)
+        offer = self._shaped(self._nodes(least, max(least, min(most, widest(self._now)))))
         if not offer.starts_now:
             offer = self._into_window(offer) or offer
         if budget is not None and offer.node_hours > budget:
             return self._within(budget, offer)
         return offer if offer.does else None
 
-    def _shaped(self, num_nodes: int, longest: float) -> Offer:
+    def _nodes(self, least: int, most: int) -> int:
+        """Return the fewest nodes that end the work in the target, or soon after its longest job.
+
+        Where neither can be, it is *most*: there is so much work, or so little time.
+        """
+        longest = max(each.minutes for each, _ in self._now)
+        for minutes in (self._target, min(longest + self._target, self._whole)):
+            nodes = fewest_nodes(self._now, least, most, minutes)
+            if makespan(self._now, nodes) <= minutes:
+                return nodes
+        return most
+
+    def _shaped(self, num_nodes: int, longest: float = inf) -> Offer:
         """Return a request of so many nodes, as long as its work needs, at most *longest*."""
+        longest = min(longest, self._longest)
         counts = [(each, n) for each, n in self._now + self._soon if each.nodes <= num_nodes]
         needed = request_minutes(min(makespan(counts, num_nodes), longest), self._grace)
         minutes = int(min(max(needed, ceil(self._queue.min_minutes)), longest))

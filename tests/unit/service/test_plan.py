@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -164,6 +165,33 @@ def test_many_small_jobs_go_into_one_request() -> None:
 def test_a_job_of_many_nodes_decides_how_many() -> None:
     (asked,) = plan([work(1, 5, num_nodes=12)], site(QueueState(name="q"))).submissions
     assert asked.num_nodes == 12
+
+
+@pytest.mark.parametrize(
+    ("waiting", "num_nodes"),
+    [
+        ([work(1, 1380.0)], 1),
+        ([work(3, 90.0, num_nodes=2)], 2),
+        ([work(100, 90.0)], 13),
+        ([work(1, 59.0), work(1, 5.0, example=2)], 1),
+        ([work(1, 1380.0), work(50, 5.0, example=2)], 1),
+    ],
+)
+def test_work_that_no_nodes_end_in_the_target_gets_no_nodes_that_it_cannot_use(
+    waiting: list[Work], num_nodes: int
+) -> None:
+    """Nodes of 8 cores; the target is an hour."""
+    queue = QueueState(name="", nodes=1000, max_minutes=1440.0)
+    (asked,) = plan(copied(waiting), Site(queues=[queue], nodes={"": node()})).submissions
+    assert asked.num_nodes == num_nodes
+
+
+@given(works(), sites())
+def test_no_request_is_wider_than_the_work(waiting: list[Work], where: Site) -> None:
+    most = sum(each.count * each.request.num_nodes for each in waiting)
+    least = {queue.name: queue.min_nodes for queue in where.queues}
+    for asked in plan(copied(waiting), where).submissions:
+        assert asked.num_nodes <= max(most, least[asked.queue])
 
 
 def test_the_queue_that_does_most_is_taken_the_first_among_equals() -> None:
