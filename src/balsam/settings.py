@@ -142,7 +142,8 @@ class ServiceSettings(msgspec.Struct, kw_only=True):
     files_ahead: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     #: Node-hours that all batch jobs of this site together may cost; 0: no limit.
     budget_node_hours: NotNegative = 0.0
-    #: Requests have as few nodes as end the work that waits within so many minutes.
+    #: Requests have as few nodes as end the work that waits within so many minutes, or within so
+    #: many after its longest job.
     target_minutes: Positive = 60.0
     #: Minutes that a job is taken to need when neither it nor earlier runs tell.
     job_minutes: Positive = 10.0

@@ -153,7 +153,7 @@ class Bidder:
         return offer if offer.does else None
 
     def _nodes(self, least: int, most: int) -> int:
-        """Return the fewest nodes that end the work in the target, or soon after its longest job.
+        """Return the fewest nodes that end the work in the target, or that after its longest job.
 
         Where neither can be, it is *most*: there is so much work, or so little time.
         """

@@ -5,9 +5,9 @@ Pure: what is known goes in, what to do comes out, and why. In this order:
 1. Allocations that there are take what they can do in the time they have left, running ones first.
    A request of the service that still waits and is left without work is surplus.
 2. What is left is bundled. Each queue is asked what one request there could do (`offer.py`): as
-   few nodes as end all that fits within `target_minutes`, and as long as these need. The queue
-   where it does most is taken, the first among equals. So it goes on until nothing is left, or
-   the queues are full, or the budget is spent.
+   few nodes as end all that fits within `target_minutes`, or within these after its longest job,
+   and as long as they need. The queue where it does most is taken, the first among equals. So it
+   goes on until nothing is left, or the queues are full, or the budget is spent.
 3. A request that could not start now is made to fit nodes that are free now (`Site.windows`), if
    it then still does a good part of its work.
 
