@@ -18,6 +18,8 @@ from balsam.service.estimate import Kind, Work, absorb, fewest_nodes, kind, make
 
 #: A request made smaller to start now must still do this part of what it would have done.
 WORTHWHILE = 0.25
+#: Of a request that does less than this part of what it could, the longest jobs are left out.
+WASTED = 0.1
 #: Where neither the batch system nor the policy has a limit.
 _NO_LIMIT_NODES = 100_000
 _NO_LIMIT_MINUTES = 7 * 24 * 60.0
@@ -146,11 +148,24 @@ class Bidder:
         if not self._now or least > most:
             return None
         offer = self._shaped(self._nodes(least, max(least, min(most, widest(self._now)))))
+        if self._is_wasted(offer) and (shorter := self._of_shorter_jobs().best(budget)):
+            return shorter
         if not offer.starts_now:
             offer = self._into_window(offer) or offer
         if budget is not None and offer.node_hours > budget:
             return self._within(budget, offer)
         return offer if offer.does else None
+
+    def _is_wasted(self, offer: Offer) -> bool:
+        """Tell whether hardly any of its time would be used."""
+        minutes = offer.minutes - overhead(offer.minutes, self._grace)
+        return offer.does < WASTED * offer.num_nodes * minutes
+
+    def _of_shorter_jobs(self) -> Bidder:
+        """Return the bidder for work without its longest jobs: many nodes would wait for these."""
+        longest = max(each.minutes for each, _ in self._now)
+        shorter = [each for each in self._works if each.minutes <= longest / 4]
+        return Bidder(self._queue, self._node, shorter, self._windows, self._target, self._grace)
 
     def _nodes(self, least: int, most: int) -> int:
         """Return the fewest nodes that end the work in the target, or that after its longest job.

@@ -186,6 +186,14 @@ def test_work_that_no_nodes_end_in_the_target_gets_no_nodes_that_it_cannot_use(
     assert asked.num_nodes == num_nodes
 
 
+def test_many_nodes_are_not_kept_for_one_long_job() -> None:
+    queue = QueueState(name="", nodes=1000, max_minutes=1440.0)
+    waiting = [work(1, 1.0, num_nodes=900), work(1, 1300.0, example=2)]
+    asked = plan(waiting, Site(queues=[queue], nodes={"": node()})).submissions
+    assert [(each.num_nodes, each.jobs) for each in asked] == [(900, 1), (1, 1)]
+    assert sum(each.node_hours for each in asked) < 100
+
+
 @given(works(), sites())
 def test_no_request_is_wider_than_the_work(waiting: list[Work], where: Site) -> None:
     most = sum(each.count * each.request.num_nodes for each in waiting)
